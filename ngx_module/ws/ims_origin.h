@@ -22,7 +22,7 @@ typedef struct {
 
 typedef struct {
     ims_origin_t  origin;
-    bool          subdomains;   /* "*.": one label more than host, or several */
+    bool          subdomains;   /* of host, and not host itself */
 } ims_origin_rule_t;
 
 
@@ -38,10 +38,10 @@ bool ims_origin_parse(ims_origin_t *o, ims_str_t text);
 bool ims_origin_equal(const ims_origin_t *a, const ims_origin_t *b);
 
 /*
- * A rule of the configuration: "https://host[:port]" or
- * "https://*.host[:port]".  The wildcard stands for one or more whole labels,
- * not for none.  Returns 0, or -1 with a static text in *err.  The rule points
- * into text.
+ * A rule of the configuration: an origin, "https://host[:port]", or one whose
+ * host begins with an asterisk and a dot, which stand for one or more whole
+ * labels, not for none.  Returns 0, or -1 with a static text in *err.  The
+ * rule points into text.
  */
 int ims_origin_rule_parse(ims_origin_rule_t *rule, ims_str_t text,
     const char **err);
