@@ -1,0 +1,545 @@
+
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * What the files of ngx_http_ims_module share: configuration, the state of
+ * one worker, a session (WebSocket), and the functions by which one concept
+ * uses another.  The byte-level parts have headers of their own below
+ * sip/, ws/, token/, reg/ and flow/, and poolmgr/ims_pool.h.
+ */
+
+#ifndef _NGX_HTTP_IMS_H_INCLUDED_
+#define _NGX_HTTP_IMS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+
+#include "base/ims_str.h"
+#include "base/ims_clock.h"
+#include "sip/ims_sip.h"
+#include "sip/ims_sip_uri.h"
+#include "sip/ims_sip_edit.h"
+#include "sip/ims_sip_policy.h"
+#include "ws/ims_ws.h"
+#include "ws/ims_origin.h"
+#include "token/ims_token.h"
+#include "flow/ims_flow_table.h"
+#include "flow/ims_flow_key.h"
+#include "flow/ims_flow_token.h"
+#include "flow/ims_flow_dgram.h"
+#include "flow/ims_trans.h"
+#include "reg/ims_register.h"
+#include "ims_pool.h"
+
+
+typedef struct ngx_http_ims_session_s  ngx_http_ims_session_t;
+typedef struct ngx_http_ims_link_s     ngx_http_ims_link_t;
+typedef struct ngx_http_ims_group_s    ngx_http_ims_group_t;
+typedef struct ngx_http_ims_pool_s     ngx_http_ims_pool_t;
+typedef struct ngx_http_ims_worker_s   ngx_http_ims_worker_t;
+
+
+/* counters: one name, one reject reason or event; shown by ims_status */
+
+#define NGX_HTTP_IMS_COUNTERS(X)                                              \
+    /* handshake */                                                           \
+    X(handshakes,               "WebSocket handshakes accepted")              \
+    X(handshake_bad,            "handshakes refused: method, version, key")   \
+    X(origin_missing,           "refused: no Origin")                         \
+    X(origin_foreign,           "refused: Origin not on the list")            \
+    X(handshake_token_bad,      "refused: bad token at the handshake")        \
+    X(handshake_token_missing,  "refused: no token at the handshake")         \
+    /* WebSocket */                                                           \
+    X(ws_protocol_error,        "closed 1002: protocol error")                \
+    X(ws_bad_utf8,              "closed 1007: bad UTF-8")                     \
+    X(ws_too_big,               "closed 1009: message too big")               \
+    X(ws_slow_reader,           "closed 1008: client does not read")          \
+    X(ws_pong_timeout,          "closed: no pong")                            \
+    X(ws_unregistered,          "closed 1008: never registered")              \
+    /* identity (WWSF) */                                                     \
+    X(identity_given,           "identities handed out")                      \
+    X(identity_released,        "sessions released")                          \
+    X(identity_origin,          "identity requests refused: Origin")          \
+    X(identity_user,            "identity requests refused: no user")         \
+    X(identity_conflict,        "identity release refused: not the holder")   \
+    X(identity_exhausted,       "pool exhausted")                             \
+    X(identity_hold,            "pool in a hold")                             \
+    X(identity_unavailable,     "pool manager away")                          \
+    X(identity_refused,         "pool manager refused")                       \
+    X(identity_mismatch,        "answers of the pool manager out of step")    \
+    /* REGISTER */                                                            \
+    X(register_received,        "REGISTER from clients")                      \
+    X(register_forwarded,       "REGISTER forwarded")                         \
+    X(register_ok,              "REGISTER answered 2xx")                      \
+    X(register_refused_core,    "REGISTER refused by the core")               \
+    X(register_bad,             "REGISTER malformed")                         \
+    X(register_no_token,        "REGISTER without token")                     \
+    X(register_token_bad,       "REGISTER with a bad token")                  \
+    X(register_token_expired,   "REGISTER with an expired token")             \
+    X(register_identity,        "REGISTER: identity not in the token")        \
+    X(register_issuer,          "REGISTER: issuer may not speak for it")      \
+    X(register_origin,          "REGISTER: token bound to another Origin")    \
+    X(register_lease,           "REGISTER: lease not live")                   \
+    X(register_other_impi,      "REGISTER for a second IMPI on a flow")       \
+    X(register_short,           "REGISTER: lease ends too soon")              \
+    X(register_busy,            "REGISTER while one is in flight")            \
+    X(register_second_look,     "2xx refused by the second look")             \
+    X(register_granted_more,    "core granted more than asked")               \
+    X(register_foreign_uri,     "2xx named an identity of another holder")    \
+    X(register_unknown,         "REGISTER: pool database unreadable")         \
+    X(register_no_slot,         "REGISTER: flow table full")                  \
+    X(deregister_sent,          "de-REGISTER sent by the edge")               \
+    X(deregister_done,          "de-REGISTER of the edge answered")           \
+    /* flows and leases */                                                    \
+    X(flow_lease_ended,         "flows closed: lease ended")                  \
+    X(flow_taken_over,          "flows taken over by a new connection")       \
+    X(flow_lost,                "connections of registered flows lost")       \
+    X(flow_no_takeover,         "flows too large for the flow table")         \
+    /* messages */                                                            \
+    X(sip_bad,                  "malformed SIP from clients")                 \
+    X(sip_not_registered,       "requests before registration")               \
+    X(sip_not_supported,        "requests not supported")                     \
+    X(sip_policy,               "requests refused by the header table")       \
+    X(trans_limit,              "requests over the transaction limit")        \
+    X(response_unmatched,       "responses without a record")                 \
+    X(response_from_client,     "responses of clients without a record")      \
+    X(core_bad,                 "malformed SIP from the core")                \
+    X(core_refused,             "core connections refused by ims_core_allow") \
+    X(core_down,                "requests answered 503: core down")           \
+    X(core_timeout,             "requests answered 504: core silent")         \
+    X(core_link_broken,         "core links broken")                          \
+    X(core_link_full,           "messages refused: link queue full")          \
+    X(core_resent,              "requests sent again on a new link")          \
+    X(core_late,                "requests dropped: first write too late")     \
+    /* delivery between workers */                                            \
+    X(deliver_sent,             "datagrams to other workers")                 \
+    X(deliver_received,         "datagrams from other workers")               \
+    X(deliver_bad,              "datagrams dropped: bad MAC or version")      \
+    X(deliver_full,             "datagrams refused: queue full")              \
+    X(deliver_dead,             "datagrams to dead workers")                  \
+    X(flow_token_forged,        "requests from the core with a forged token") \
+    X(flow_token_dead,          "requests from the core for a dead flow")
+
+
+typedef enum {
+#define X(name, text)  NGX_HTTP_IMS_C_##name,
+    NGX_HTTP_IMS_COUNTERS(X)
+#undef X
+    NGX_HTTP_IMS_NCOUNTERS
+} ngx_http_ims_counter_e;
+
+
+/* an issuer of tokens: who signs, with what, for whom, from where */
+
+typedef struct {
+    ngx_str_t                     name;       /* in the configuration */
+    ims_token_issuer_t            token;      /* iss, aud, alg, keys, scope */
+    ims_token_key_t              *sign;       /* NULL: verification only */
+    ngx_array_t                  *keys;       /* ims_token_key_t * */
+    ngx_array_t                  *pools;      /* ngx_str_t */
+    ngx_array_t                  *domains;    /* ngx_str_t, lower case */
+    ngx_array_t                  *origins;    /* ims_origin_rule_t */
+#if (NGX_PCRE)
+    ngx_array_t                  *origins_re; /* ngx_regex_elt_t */
+#endif
+} ngx_http_ims_issuer_t;
+
+
+/* ims_listen */
+
+typedef struct {
+    ngx_sockaddr_t                sockaddr;
+    socklen_t                     socklen;
+    ngx_str_t                     addr_text;
+    ngx_str_t                     advertise;  /* HOST:PORT in Via and Path */
+    ngx_str_t                     transport;  /* "TCP" */
+    ngx_listening_t              *ls;
+} ngx_http_ims_listen_t;
+
+
+typedef struct {
+    ngx_str_t                     state_dir;
+    ngx_int_t                     nslots;
+    ngx_uint_t                    node;
+
+    ngx_str_t                     pool_dir;
+    ngx_str_t                     pool_socket;
+    ngx_str_t                     wwsf_secret;      /* read by the master */
+    ngx_str_t                     edge_secret;
+    ngx_msec_t                    pool_timeout;     /* a command's deadline */
+
+    ngx_array_t                  *issuers;          /* ngx_http_ims_issuer_t * */
+    ngx_array_t                  *listens;          /* ngx_http_ims_listen_t */
+    ngx_array_t                  *core_allow;       /* ngx_cidr_t */
+    ngx_array_t                  *groups;           /* ngx_http_ims_group_t * */
+
+    ngx_msec_t                    lease_check;
+    ngx_msec_t                    flow_grace;
+    ngx_int_t                     worker_transactions;
+    ngx_int_t                     flow_transactions;
+    size_t                        max_message;
+    size_t                        link_queue;       /* bytes a core link holds */
+
+    /* set by init_module in the master, inherited by fork */
+    ims_flow_table_t             *flows;
+    ims_flow_keys_t              *flow_keys;
+
+    ngx_shm_zone_t               *counters_zone;
+    ngx_atomic_t                 *counters;         /* NGX_HTTP_IMS_NCOUNTERS */
+} ngx_http_ims_main_conf_t;
+
+
+typedef struct {
+    /* eP-CSCF: ims_pass and what a WebSocket location takes */
+    ngx_http_ims_group_t         *group;            /* NULL: no ims_pass */
+    ngx_array_t                  *accept_issuers;   /* ngx_http_ims_issuer_t * */
+    const ims_token_issuer_t    **token_issuers;    /* the same, for verify */
+    ngx_uint_t                    ntoken_issuers;
+    ngx_uint_t                    token_mode;       /* NGX_HTTP_IMS_TOKEN_* */
+    ngx_str_t                     token_cookie;
+    ngx_flag_t                    origin_missing_ok;
+    ngx_msec_t                    ping_interval;
+    ngx_msec_t                    pong_timeout;
+    ngx_msec_t                    register_timeout;
+    time_t                        core_min_expires;
+    size_t                        send_queue;
+    ngx_str_t                     visited_network;
+    ngx_str_t                     access_network;
+    ngx_flag_t                    authorization_entity;
+
+    /* WWSF: ims_identity */
+    ngx_str_t                     identity_pool;    /* empty: no ims_identity */
+    ngx_http_ims_issuer_t        *identity_issuer;
+    ngx_http_complex_value_t     *identity_user;    /* NULL: anonymous */
+    ngx_str_t                     identity_realm;   /* default: issuer's name */
+    ngx_http_complex_value_t     *identity_ws_uri;  /* NULL: derived */
+    ngx_str_t                     identity_cookie;
+    ngx_flag_t                    identity_anonymous;
+    ngx_uint_t                    endpoint;         /* NGX_HTTP_IMS_IS_* */
+} ngx_http_ims_loc_conf_t;
+
+#define NGX_HTTP_IMS_TOKEN_OFF       0      /* not looked at here */
+#define NGX_HTTP_IMS_TOKEN_OPTIONAL  1      /* a shown one must be good */
+#define NGX_HTTP_IMS_TOKEN_REQUIRED  2
+
+#define NGX_HTTP_IMS_IS_NOTHING      0
+#define NGX_HTTP_IMS_IS_WEBSOCKET    1      /* ims_pass */
+#define NGX_HTTP_IMS_IS_IDENTITY     2      /* ims_identity */
+#define NGX_HTTP_IMS_IS_STATUS       3      /* ims_status */
+
+
+/* request context, from preaccess to the content handler */
+
+typedef struct {
+    unsigned                      origin_judged:1;
+    unsigned                      origin_present:1;
+    unsigned                      token_good:1;
+    ngx_str_t                     origin;           /* as sent */
+    ngx_str_t                     token;            /* verified bytes */
+    ngx_http_ims_issuer_t        *issuer;           /* of the token */
+    ims_token_claims_t           *claims;           /* in r->pool */
+} ngx_http_ims_ctx_t;
+
+
+/* an address of a core peer, as the link table is keyed by it */
+
+typedef struct {
+    ngx_sockaddr_t                sockaddr;
+    socklen_t                     socklen;
+} ngx_http_ims_addr_t;
+
+
+/* queued output of a WebSocket session or a core link */
+
+typedef struct ngx_http_ims_out_s  ngx_http_ims_out_t;
+
+struct ngx_http_ims_out_s {
+    ngx_http_ims_out_t           *next;
+    uint64_t                      deadline;  /* BOOTTIME ms of the first write */
+    uint32_t                      size;
+    uint32_t                      sent;
+    u_char                        data[];
+};
+
+
+/* a session: one WebSocket.  malloc'd, never points into a request. */
+
+struct ngx_http_ims_session_s {
+    ngx_connection_t             *connection;
+    ngx_http_ims_main_conf_t     *main;
+    ngx_http_ims_loc_conf_t      *conf;
+
+    ngx_queue_t                   queue;            /* worker->sessions */
+    ngx_queue_t                   ident_queue;      /* same identity hash */
+
+    ims_ws_t                      ws;
+    uint32_t                      serial;           /* in the owner word */
+
+    ngx_http_ims_out_t           *out;
+    ngx_http_ims_out_t          **out_last;
+    size_t                        out_size;
+
+    ngx_event_t                   close_event;      /* posted close */
+
+    /* the slot that this connection owns; NGX_HTTP_IMS_NO_SLOT: none yet */
+    uint32_t                      slot;
+    uint32_t                      generation;
+    uint64_t                      owner;
+
+    /* lease of the flow, as last looked at (POOL.md E) */
+    ims_reg_flow_t               *flow;             /* NULL before a REGISTER */
+
+    ims_trans_flow_t              trans;            /* records of this flow */
+
+    ngx_str_t                     origin;           /* malloc'd */
+    ims_token_claims_t           *hs_claims;        /* handshake's; malloc'd */
+    ngx_http_ims_issuer_t        *hs_issuer;
+    u_char                        hs_digest[16];
+
+    ngx_msec_t                    opened;
+    unsigned                      secure:1;         /* wss */
+    unsigned                      text:1;           /* answer as text frames */
+    unsigned                      registered:1;
+    unsigned                      registering:1;
+    unsigned                      ping_sent:1;
+    unsigned                      close_sent:1;
+    unsigned                      closing:1;
+    unsigned                      closed:1;
+    unsigned                      in_read:1;
+    unsigned                      bad_responses:2;
+    u_short                       close_code;
+    const char                   *close_reason;
+};
+
+#define NGX_HTTP_IMS_NO_SLOT      ((uint32_t) -1)
+
+
+/* what one worker process holds; exists from init_process on */
+
+struct ngx_http_ims_worker_s {
+    ngx_http_ims_main_conf_t     *main;
+    ngx_cycle_t                  *cycle;
+    ngx_log_t                    *log;
+
+    uint64_t                      id;               /* names the socket */
+    uint32_t                      row;              /* in the worker list */
+    uint32_t                      row_generation;
+    uint32_t                      serial;           /* last given */
+
+    ngx_queue_t                   sessions;
+    ngx_uint_t                    nsessions;
+    ngx_queue_t                  *idents;           /* hash of ident_queue */
+    ngx_http_ims_session_t      **by_slot;          /* slot -> session, hashed */
+
+    ims_trans_table_t            *trans;
+    ngx_http_ims_pool_t          *pool;
+
+    u_char                       *buffer;           /* one read, any socket */
+    size_t                        buffer_size;
+    u_char                       *scratch;          /* editor's arena */
+    size_t                        scratch_size;
+    u_char                       *message;          /* an edited message */
+    size_t                        message_size;
+
+    ims_sip_msg_t                 sip;              /* the message at hand */
+    unsigned                      leaving:1;
+};
+
+
+extern ngx_module_t            ngx_http_ims_module;
+extern ngx_http_ims_worker_t  *ngx_http_ims_worker;   /* NULL outside workers */
+
+
+/* ngx_http_ims_module.c */
+
+#define ngx_http_ims_count(name)                                              \
+    ngx_http_ims_count_(NGX_HTTP_IMS_C_##name)
+
+void ngx_http_ims_count_(ngx_http_ims_counter_e n);
+
+static ngx_inline ims_str_t
+ngx_http_ims_str(ngx_str_t *s)
+{
+    return ims_str_set(s->data, s->len);
+}
+
+
+/* ngx_http_ims_issuer.c: the ims_issuer {} block */
+
+char *ngx_http_ims_issuer_block(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+/* NULL if there is no issuer of that name */
+ngx_http_ims_issuer_t *ngx_http_ims_issuer_find(ngx_http_ims_main_conf_t *imcf,
+    ngx_str_t *name);
+/*
+ * May this issuer speak for that identity: its pools, if it has any, must
+ * hold the pool, and its domains, if any, the home domain of each IMPU.
+ */
+ngx_int_t ngx_http_ims_issuer_may(ngx_http_ims_issuer_t *issuer,
+    ims_str_t pool, const ims_str_t *impus, ngx_uint_t nimpus);
+
+
+/* ngx_http_ims_origin.c: preaccess phase */
+
+ngx_int_t ngx_http_ims_origin_handler(ngx_http_request_t *r);
+/* does one of the location's issuers serve that origin */
+ngx_int_t ngx_http_ims_origin_ok(ngx_http_ims_loc_conf_t *ilcf,
+    ngx_str_t *origin);
+
+
+/* ngx_http_ims_access.c: access phase, the token at the handshake */
+
+ngx_int_t ngx_http_ims_access_handler(ngx_http_request_t *r);
+
+
+/* ngx_http_ims_identity.c: WWSF */
+
+char *ngx_http_ims_identity(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_ims_identity_user(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+
+/*
+ * ngx_http_ims_pool_client.c: RESP to the pool manager, one connection a
+ * worker, pipelined; answers are matched by order and nonce.
+ */
+
+typedef struct ngx_http_ims_pool_call_s  ngx_http_ims_pool_call_t;
+
+
+/* ngx_http_ims_pool.c: the reader of the pool's database, and its feed */
+
+ngx_int_t ngx_http_ims_pool_init(ngx_http_ims_worker_t *w);
+void ngx_http_ims_pool_exit(ngx_http_ims_worker_t *w);
+/* the reader, or NULL while the database cannot be read (answer 503) */
+ims_pool_reader_t *ngx_http_ims_pool_reader(ngx_http_ims_worker_t *w);
+/* pool report, lossy: a registration at the core may last until PT ms */
+void ngx_http_ims_pool_report(ngx_http_ims_worker_t *w, uint64_t ident,
+    uint64_t lease, uint64_t flow, uint64_t until);
+
+
+/* ngx_http_ims_websocket.c: handshake, takeover, frames */
+
+char *ngx_http_ims_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+/*
+ * Queue one SIP message as one WebSocket message and write what can be
+ * written.  The bytes are copied.  NGX_ERROR: the session is being closed.
+ */
+ngx_int_t ngx_http_ims_session_send(ngx_http_ims_session_t *s, u_char *data,
+    size_t n);
+/*
+ * Say goodbye (Close with the code after what is queued) and close.  Posted:
+ * safe from any handler; the session is gone at the next turn of the loop.
+ * code 0: close without a frame.
+ */
+void ngx_http_ims_session_close(ngx_http_ims_session_t *s, ngx_uint_t code,
+    const char *reason);
+
+
+/* ngx_http_ims_dispatch.c: a message came; whose business is it */
+
+void ngx_http_ims_from_client(ngx_http_ims_session_t *s, u_char *data,
+    size_t n);
+/* a whole message read from a core link; data is writable, valid in the call */
+void ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n);
+/* a whole message that another worker handed to us */
+void ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data,
+    size_t n);
+
+
+/* ngx_http_ims_peer.c: which core takes an initial REGISTER */
+
+/* ims_pass NAME: find or make the group of upstream NAME */
+ngx_http_ims_group_t *ngx_http_ims_group_add(ngx_conf_t *cf, ngx_str_t *name);
+/* postconfiguration: refuse groups that are not plain round robin */
+char *ngx_http_ims_groups_check(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf);
+/* init_process: the kept synthetic request a group */
+ngx_int_t ngx_http_ims_groups_init(ngx_http_ims_worker_t *w);
+/*
+ * The next peer for an initial REGISTER.  NGX_OK: *addr filled; NGX_BUSY:
+ * none is up.
+ */
+ngx_int_t ngx_http_ims_peer_choose(ngx_http_ims_group_t *group,
+    ngx_http_ims_addr_t *addr);
+/* tell the group how that peer did (max_fails counts failures) */
+void ngx_http_ims_peer_result(ngx_http_ims_group_t *group,
+    ngx_http_ims_addr_t *addr, ngx_uint_t failed);
+/* how many peers, backups included: the bound of tries */
+ngx_uint_t ngx_http_ims_peer_count(ngx_http_ims_group_t *group);
+
+
+/* ngx_http_ims_link.c: connections to and from the core */
+
+/*
+ * The link for messages of that slot to that address: opened when first
+ * used; always the same one for one slot while it lives, so that a CANCEL
+ * never overtakes its INVITE.  Never NULL but out of memory.
+ */
+ngx_http_ims_link_t *ngx_http_ims_link_get(ngx_http_ims_addr_t *addr,
+    uint32_t slot);
+/* by serial, for the answer on the connection of the request; NULL: gone */
+ngx_http_ims_link_t *ngx_http_ims_link_find(uint32_t serial);
+/* an open link to or from that address (no port compared if it came in) */
+ngx_http_ims_link_t *ngx_http_ims_link_open_to(ngx_http_ims_addr_t *addr);
+
+#define NGX_HTTP_IMS_SEND_REQUEST   0   /* refused when the queue is full */
+#define NGX_HTTP_IMS_SEND_ALWAYS    1   /* responses, ACK, CANCEL */
+
+/*
+ * Queue a message (copied).  It is dropped unwritten if its first byte cannot
+ * be written before `deadline` (BOOTTIME ms).  NGX_OK, NGX_BUSY (queue full),
+ * NGX_ERROR.
+ */
+ngx_int_t ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
+    u_char *data, size_t n, uint64_t deadline);
+uint32_t ngx_http_ims_link_serial(ngx_http_ims_link_t *link);
+ngx_http_ims_addr_t *ngx_http_ims_link_addr(ngx_http_ims_link_t *link);
+/* connected, or trying for less than 2 s */
+ngx_uint_t ngx_http_ims_link_usable(ngx_http_ims_link_t *link);
+/* init_process, and when the worker leaves: half-close accepted ones */
+ngx_int_t ngx_http_ims_links_init(ngx_http_ims_worker_t *w);
+void ngx_http_ims_links_leave(ngx_http_ims_worker_t *w);
+
+/*
+ * Called by ngx_http_ims_link.c, posted: a link broke or could not be opened
+ * (unreachable is set after 2 s of trying).  Implemented in
+ * ngx_http_ims_transaction.c, which sends pending requests again or gives up.
+ */
+void ngx_http_ims_link_broken(ngx_http_ims_addr_t *addr, uint32_t serial,
+    ngx_uint_t unreachable);
+
+
+/* ngx_http_ims_listen.c: ims_listen and ims_core_allow */
+
+char *ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_ims_core_allow(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+/* is that address a core's (ims_core_allow)? port not compared */
+ngx_uint_t ngx_http_ims_core_allowed(ngx_http_ims_main_conf_t *imcf,
+    struct sockaddr *sa);
+
+
+/* ngx_http_ims_delivery.c: datagrams between workers */
+
+ngx_int_t ngx_http_ims_delivery_init(ngx_http_ims_worker_t *w);
+void ngx_http_ims_delivery_exit(ngx_http_ims_worker_t *w);
+/*
+ * Hand a message to another worker.  NGX_OK: queued or sent; NGX_BUSY: its
+ * queue is full; NGX_DECLINED: that worker is dead.
+ */
+ngx_int_t ngx_http_ims_deliver(uint64_t worker_id, ims_flow_dgram_t *head,
+    u_char *data, size_t n);
+/* is the worker of that id alive: connect to its socket (cached for a second) */
+ngx_uint_t ngx_http_ims_worker_alive(uint64_t worker_id);
+/* master, init_module: remove socket names that nobody listens on */
+void ngx_http_ims_delivery_sweep(ngx_cycle_t *cycle,
+    ngx_http_ims_main_conf_t *imcf);
+
+
+/* ngx_http_ims_status.c */
+
+char *ngx_http_ims_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+#endif /* _NGX_HTTP_IMS_H_INCLUDED_ */
