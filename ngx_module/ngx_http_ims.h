@@ -498,9 +498,15 @@ uint32_t ngx_http_ims_link_serial(ngx_http_ims_link_t *link);
 ngx_http_ims_addr_t *ngx_http_ims_link_addr(ngx_http_ims_link_t *link);
 /* connected, or trying for less than 2 s */
 ngx_uint_t ngx_http_ims_link_usable(ngx_http_ims_link_t *link);
-/* init_process, and when the worker leaves: half-close accepted ones */
+/*
+ * init_process; when the last flow is gone: half-close all and read them empty
+ * for 5 s; exit_process: close what is left.
+ */
 ngx_int_t ngx_http_ims_links_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_links_leave(ngx_http_ims_worker_t *w);
+void ngx_http_ims_links_exit(ngx_http_ims_worker_t *w);
+/* a connection that ims_listen accepted from a core's address; owned by it */
+void ngx_http_ims_link_accept(ngx_connection_t *c);
 
 /*
  * Called by ngx_http_ims_link.c, posted: a link broke or could not be opened
