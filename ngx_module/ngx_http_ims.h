@@ -18,6 +18,7 @@
 
 #include "base/ims_str.h"
 #include "base/ims_clock.h"
+#include "base/ims_reply.h"
 #include "sip/ims_sip.h"
 #include "sip/ims_sip_uri.h"
 #include "sip/ims_sip_edit.h"
@@ -39,6 +40,7 @@ typedef struct ngx_http_ims_link_s     ngx_http_ims_link_t;
 typedef struct ngx_http_ims_group_s    ngx_http_ims_group_t;
 typedef struct ngx_http_ims_pool_s     ngx_http_ims_pool_t;
 typedef struct ngx_http_ims_worker_s   ngx_http_ims_worker_t;
+typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
 
 
 /* counters: one name, one reject reason or event; shown by ims_status */
@@ -237,6 +239,7 @@ typedef struct {
     unsigned                      origin_present:1;
     unsigned                      token_good:1;
     ngx_str_t                     origin;           /* as sent */
+    ngx_str_t                     shown;            /* ?access_token= */
     ngx_str_t                     token;            /* verified bytes */
     ngx_http_ims_issuer_t        *issuer;           /* of the token */
     ims_token_claims_t           *claims;           /* in r->pool */
@@ -335,6 +338,8 @@ struct ngx_http_ims_worker_s {
 
     ims_trans_table_t            *trans;
     ngx_http_ims_pool_t          *pool;
+    ngx_http_ims_pool_client_t   *wwsf;             /* made at first use */
+    ngx_http_ims_pool_client_t   *edge;
 
     u_char                       *buffer;           /* one read, any socket */
     size_t                        buffer_size;
@@ -379,6 +384,9 @@ ngx_http_ims_issuer_t *ngx_http_ims_issuer_find(ngx_http_ims_main_conf_t *imcf,
  */
 ngx_int_t ngx_http_ims_issuer_may(ngx_http_ims_issuer_t *issuer,
     ims_str_t pool, const ims_str_t *impus, ngx_uint_t nimpus);
+/* is that Origin value one that the issuer serves: NGX_OK or NGX_DECLINED */
+ngx_int_t ngx_http_ims_issuer_serves(ngx_http_ims_issuer_t *issuer,
+    ngx_str_t *origin, ngx_log_t *log);
 
 
 /* ngx_http_ims_origin.c: preaccess phase */
@@ -403,10 +411,57 @@ char *ngx_http_ims_identity_user(ngx_conf_t *cf, ngx_command_t *cmd,
 
 /*
  * ngx_http_ims_pool_client.c: RESP to the pool manager, one connection a
- * worker, pipelined; answers are matched by order and nonce.
+ * worker and role, pipelined; answers are matched by order and nonce.
  */
 
 typedef struct ngx_http_ims_pool_call_s  ngx_http_ims_pool_call_t;
+
+typedef enum {
+    NGX_HTTP_IMS_POOL_OK = 0,
+    NGX_HTTP_IMS_POOL_EXHAUSTED,    /* no identity is free */
+    NGX_HTTP_IMS_POOL_HOLD,         /* nothing is given for a while */
+    NGX_HTTP_IMS_POOL_ENDED,        /* not, or no longer, the holder */
+    NGX_HTTP_IMS_POOL_BUSY,         /* try again: LATE, BUSY, our queue full */
+    NGX_HTTP_IMS_POOL_REFUSED,      /* anything else it said */
+    NGX_HTTP_IMS_POOL_AWAY,         /* no connection, or it broke */
+    NGX_HTTP_IMS_POOL_TIMEOUT,      /* no answer before the deadline */
+    NGX_HTTP_IMS_POOL_MISMATCH      /* the answer was another's */
+} ngx_http_ims_pool_code_e;
+
+typedef struct {
+    ngx_http_ims_pool_code_e      code;
+    uint64_t                      retry_after;  /* s; 0: it did not say */
+    ims_str_t                     error;        /* its line, for the log */
+    /* OK: names and values, checked against the nonce */
+    const ims_reply_t            *reply;
+    /* BOOTTIME ms: nothing in the answer was true before */
+    uint64_t                      asked;
+} ngx_http_ims_pool_answer_t;
+
+/* what *answer points to is valid in the call only */
+typedef void (*ngx_http_ims_pool_answer_pt)(void *data,
+    const ngx_http_ims_pool_answer_t *answer);
+
+/*
+ * Sends a command of the wwsf role; nonce and deadline are put behind args
+ * (at most NGX_HTTP_IMS_POOL_ARGS).  The handler is called once, never from
+ * in here.  NULL: nothing was sent, *code says why.
+ */
+ngx_http_ims_pool_call_t *ngx_http_ims_pool_call(ngx_http_ims_worker_t *w,
+    const ims_str_t *args, ngx_uint_t nargs,
+    ngx_http_ims_pool_answer_pt handler, void *data,
+    ngx_http_ims_pool_code_e *code);
+/* the caller gives up: its handler is not called; the place in line stays */
+void ngx_http_ims_pool_cancel(ngx_http_ims_pool_call_t *call);
+/* pool report, lossy: a registration at the core may last until PT ms */
+void ngx_http_ims_pool_report(ngx_http_ims_worker_t *w, uint64_t ident,
+    uint64_t lease, uint64_t flow, uint64_t until);
+/* exit_process: close what is open */
+void ngx_http_ims_pool_client_exit(ngx_http_ims_worker_t *w);
+/* for ims_status: is there a connection of the wwsf role */
+ngx_uint_t ngx_http_ims_pool_client_up(ngx_http_ims_worker_t *w);
+
+#define NGX_HTTP_IMS_POOL_ARGS  8
 
 
 /* ngx_http_ims_pool.c: the reader of the pool's database, and its feed */
@@ -415,9 +470,6 @@ ngx_int_t ngx_http_ims_pool_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_pool_exit(ngx_http_ims_worker_t *w);
 /* the reader, or NULL while the database cannot be read (answer 503) */
 ims_pool_reader_t *ngx_http_ims_pool_reader(ngx_http_ims_worker_t *w);
-/* pool report, lossy: a registration at the core may last until PT ms */
-void ngx_http_ims_pool_report(ngx_http_ims_worker_t *w, uint64_t ident,
-    uint64_t lease, uint64_t flow, uint64_t until);
 
 
 /* ngx_http_ims_websocket.c: handshake, takeover, frames */
