@@ -1,0 +1,424 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ */
+
+/*
+ * The pool: writer.  For the pool manager only, one handle a directory.
+ *
+ * Batches.  All that changes leases runs between ims_pool_begin() and
+ * ims_pool_commit(): one LMDB transaction with one `now`.  A result may be told
+ * to anybody only after the commit returned IMS_POOL_OK; it is then on disk.
+ *
+ *   ims_pool_begin(w)
+ *   rc = ims_pool_acquire(w, ...)    each decides before it writes: a refusal
+ *   rc = ims_pool_release(w, ...)    (-20 .. -29) has changed nothing
+ *   if (ims_pool_broken(w)) {        LMDB failed in the middle of a command
+ *       ims_pool_abort(w)            nothing of the batch happened; replay it
+ *   }                                command by command, each its own batch:
+ *   rc = ims_pool_commit(w)          the one that fails alone is INTERNAL
+ *
+ * Commit gives
+ *   IMS_POOL_OK        durable
+ *   IMS_POOL_NOSPACE   nothing happened; map or disk is full
+ *   IMS_POOL_UNKNOWN   it may or may not have happened (EIO): answer
+ *                      -UNKNOWN, leave the process, start anew.  Never go on:
+ *                      a second fdatasync() after a failed one proves nothing.
+ *
+ * Later commands of a batch see the earlier ones.  A batch that wrote nothing
+ * costs no sync.
+ *
+ * Reading (show, list, stat, check) uses snapshots of the last commit and may
+ * be done at any time, in slices, in or between batches.
+ *
+ * Caveats
+ *   - One thread.  Fork before ims_pool_writer_open(), never after.
+ *   - Names and keys of users never leave this library in clear.
+ */
+
+#ifndef _IMS_POOL_WRITER_H_INCLUDED_
+#define _IMS_POOL_WRITER_H_INCLUDED_
+
+
+#include "ims_pool.h"
+
+
+typedef struct ims_pool_writer_s  ims_pool_writer_t;
+
+
+typedef struct {
+    const char              *dir;
+    const ims_pool_clock_t  *clock;         /* NULL: the machine's */
+    size_t                   map_size;      /* 0: 16 GiB of address space */
+    unsigned                 readers;       /* slots; 0: 4096 */
+    uint32_t                 node;          /* 0: 1 */
+    long                     gid;           /* group of the files; -1: as is */
+    bool                     is_volatile;   /* any file system; for tests */
+    bool                     commits_lost;  /* as after a restore */
+} ims_pool_options_t;
+
+/* What the start found and did, for the log. */
+typedef struct {
+    uint64_t  incarnation;
+    uint64_t  now;
+    uint64_t  hold_until;       /* PT; 0 or past: none */
+    bool      created;          /* a new environment */
+    bool      fenced;           /* commits may be lost: all leases ended */
+    bool      new_keys;         /* the keys file was made */
+    uint32_t  undone;           /* unfinished imports taken out */
+} ims_pool_started_t;
+
+
+/*
+ * Open or create the pool directory and start: lock, open, sync, raise the
+ * incarnation, clock row, floor (POOL.md line 10).  Returns when all of it is
+ * on disk; only then may a socket be opened.
+ *
+ * A missing or empty directory is set up; its parent must exist.  One with
+ * other things in it is refused and left untouched.
+ *
+ * Commits may be lost when the state's incarnation is behind the floor's, when
+ * there is a floor without an environment, or an environment that has given
+ * leases without a floor: then every lease is fenced and nothing is given
+ * until the longest term ever promised has passed.
+ *
+ * Errors, with a text in err: IMS_POOL_LOCKED, _NOT_OURS, _SCHEMA_DIFFERS,
+ * _FILESYSTEM, _SYSTEM, _NOSPACE, _UNKNOWN.  started may be NULL.
+ */
+int ims_pool_writer_open(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
+    ims_pool_started_t *started, char *err, size_t errlen);
+
+/* Aborts an open batch, closes, gives the lock back.  NULL is taken. */
+void ims_pool_writer_close(ims_pool_writer_t *w);
+
+
+/* IMS_POOL_OK, _NOSPACE, or _UNKNOWN (the environment is unusable). */
+int ims_pool_begin(ims_pool_writer_t *w);
+
+/* Pool time and wall time of the batch; outside of one, of this moment. */
+uint64_t ims_pool_now(ims_pool_writer_t *w);
+uint64_t ims_pool_wall(ims_pool_writer_t *w);
+
+/* Did LMDB fail inside a command?  Then only ims_pool_abort() is left. */
+bool ims_pool_broken(const ims_pool_writer_t *w);
+
+int ims_pool_commit(ims_pool_writer_t *w);
+void ims_pool_abort(ims_pool_writer_t *w);
+
+/*
+ * Housekeeping, in a batch: rewrites the clock row (at least once a minute),
+ * prunes feed rows older than 15 minutes, moves stale heads of `avail`.
+ * Bounded work; IMS_POOL_MORE when it should be called again soon.
+ */
+int ims_pool_tick(ims_pool_writer_t *w);
+
+/* mdb_reader_check(): frees slots of dead processes; every 10 s. */
+int ims_pool_reader_check(ims_pool_writer_t *w, unsigned *freed);
+
+
+/* --- pools ------------------------------------------------------------ */
+
+typedef struct {
+    ims_str_t  name;            /* letters, digits, . _ -; <= 63 bytes */
+    ims_str_t  home;            /* home domain */
+    ims_str_t  realms;          /* "a,b"; empty: any */
+    uint64_t   ttl;             /* ms; 0: 600 s */
+    uint64_t   ttl_max;         /* ms; 0: ttl, or 3600 s if that is more */
+    uint64_t   delay;           /* D, ms; 0: 64 s */
+    uint64_t   margin;          /* ms; 0: 30 s + 0.1 % of ttl_max */
+    uint32_t   core_min;        /* s; 0: 60 */
+} ims_pool_spec_t;
+
+/*
+ * Create: name and home are required.  Raises and syncs the floor before the
+ * pool exists.  EXISTS, BADARG, NOSPACE, INTERNAL.
+ */
+int ims_pool_create(ims_pool_writer_t *w, const ims_pool_spec_t *spec,
+    uint32_t *pool);
+
+/*
+ * Alter: fields that are zero or absent stay; home cannot be altered.  To allow
+ * any realm again give realms as a present, empty slice.  Running leases keep
+ * what they were promised.
+ */
+int ims_pool_alter(ims_pool_writer_t *w, const ims_pool_spec_t *spec);
+
+/* By name: NOPOOL, INTERNAL. */
+int ims_pool_get(ims_pool_writer_t *w, ims_str_t name, ims_pool_t *pool);
+
+
+/* --- identities ------------------------------------------------------- */
+
+typedef struct {
+    ims_str_t  impi;
+    ims_str_t  display;
+    ims_str_t  impu[IMS_POOL_IMPUS];
+    unsigned   nimpu;
+} ims_pool_identity_t;
+
+/* What was wrong with a row. */
+typedef enum {
+    IMS_POOL_ROW_OK = 0,
+    IMS_POOL_ROW_IMPI,          /* not a valid IMPI */
+    IMS_POOL_ROW_IMPU,          /* not a valid IMPU; at says which */
+    IMS_POOL_ROW_COUNT,         /* no IMPU, or too many */
+    IMS_POOL_ROW_LONG,          /* names too long in all */
+    IMS_POOL_ROW_IMPI_TAKEN,
+    IMS_POOL_ROW_IMPU_TAKEN     /* at says which; also twice in this row */
+} ims_pool_row_fault_e;
+
+typedef struct {
+    ims_pool_row_fault_e  fault;
+    unsigned              at;
+    uint64_t              ident;    /* of the identity that has it, or 0 */
+} ims_pool_row_result_t;
+
+const char *ims_pool_row_fault_text(ims_pool_row_fault_e fault);
+
+/* Syntax alone, no database: for a look at all rows before the first write. */
+ims_pool_row_fault_e ims_pool_identity_check(const ims_pool_identity_t *row,
+    unsigned *at);
+
+/*
+ * Import: all or nothing, over many batches.
+ *
+ *   begin     BUSY while another one is unfinished
+ *   row       EXISTS, BADARG with res; the identity is staged
+ *   end       the decision: one write
+ *   undo      the other decision
+ *   step      in further batches, until it is not MORE: publishes (or takes
+ *             out) up to max rows
+ *
+ * What is open at a start of the pool manager is undone, what was decided is
+ * carried on.  rest: ms from now until the first lease (0: never used before).
+ */
+int ims_pool_import_begin(ims_pool_writer_t *w, ims_str_t pool, uint64_t rest,
+    uint32_t *import_no);
+int ims_pool_import_row(ims_pool_writer_t *w, uint32_t import_no,
+    const ims_pool_identity_t *row, uint64_t *ident,
+    ims_pool_row_result_t *res);
+int ims_pool_import_end(ims_pool_writer_t *w, uint32_t import_no);
+int ims_pool_import_undo(ims_pool_writer_t *w, uint32_t import_no);
+int ims_pool_import_step(ims_pool_writer_t *w, uint32_t import_no,
+    unsigned max);
+
+/* One identity in one batch, published at once. */
+int ims_pool_identity_add(ims_pool_writer_t *w, ims_str_t pool,
+    const ims_pool_identity_t *row, uint64_t rest, uint64_t *ident,
+    ims_pool_row_result_t *res);
+
+/*
+ * Ranges: "sip:web-[0000-9999]@dom" is ten thousand names.  One bracket; both
+ * numbers have the same number of digits (<= 9), which is kept.
+ */
+typedef struct {
+    ims_str_t  before;
+    ims_str_t  after;
+    uint32_t   first;
+    uint32_t   last;
+    unsigned   width;           /* 0: no bracket, one name */
+} ims_pool_range_t;
+
+bool ims_pool_range_parse(ims_str_t text, ims_pool_range_t *range);
+uint32_t ims_pool_range_count(const ims_pool_range_t *range);
+
+/* The i-th name, from 0.  Returns its length, 0 if it does not fit cap. */
+size_t ims_pool_range_name(const ims_pool_range_t *range, uint32_t i,
+    uint8_t *dst, size_t cap);
+
+
+/* --- leases ----------------------------------------------------------- */
+
+/* Who asks.  user: <= 64 KiB of any bytes; realm: <= 255, without NUL. */
+typedef struct {
+    ims_str_t  pool;
+    ims_str_t  realm;
+    ims_str_t  user;
+    uint64_t   sid;             /* not 0 */
+    uint32_t   issuer;          /* 0: not told */
+} ims_pool_who_t;
+
+typedef enum {
+    IMS_POOL_SAME = 0,          /* the lease goes on, lines 1 and 4 */
+    IMS_POOL_RETURNED,          /* a new lease for the last holder, line 2 */
+    IMS_POOL_NEW                /* a new lease on another identity, line 3 */
+} ims_pool_how_e;
+
+typedef struct {
+    uint64_t          ident;
+    uint64_t          lease;
+    uint64_t          sid;
+    uint8_t           holder[IMS_POOL_HOLDER_LEN];
+    uint64_t          now;          /* PT of the batch */
+    uint64_t          end;          /* PT, of this session */
+    uint64_t          lease_end;
+    uint64_t          rest;
+    uint32_t          pool;
+    ims_pool_how_e    how;
+    uint32_t          retry_s;      /* after EXHAUSTED and HOLD */
+    char              home[IMS_POOL_HOME_MAX + 1];
+    ims_pool_names_t  names;        /* after IMS_POOL_OK */
+} ims_pool_grant_t;
+
+/*
+ * Lines 1 to 3.  Idempotent: the same user and sid get the same lease.
+ * NOPOOL, DENIED, BADARG, HOLD, EXHAUSTED, NOSPACE, INTERNAL.
+ */
+int ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    ims_pool_grant_t *grant);
+
+/* Line 4.  ENDED besides. */
+int ims_pool_renew(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    uint64_t ident, uint64_t lease, ims_pool_grant_t *grant);
+
+/*
+ * Line 5.  *ended: the lease itself ended, since this was its last session.
+ * ENDED when it is not a live lease with this user and sid: nothing happens.
+ */
+int ims_pool_release(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    uint64_t ident, uint64_t lease, bool *ended);
+
+/*
+ * Line 6.  By lease, by a folded or given IMPU, by user (all pools if pool is
+ * empty), by pool.  *n: leases ended (revoke_pool: leaves it alone).  NOTFOUND:
+ * no such thing; ENDED: there is one, but it has no live lease.
+ */
+int ims_pool_revoke_lease(ims_pool_writer_t *w, uint64_t ident,
+    uint64_t lease, unsigned *n);
+int ims_pool_revoke_impu(ims_pool_writer_t *w, ims_str_t impu, unsigned *n);
+int ims_pool_revoke_user(ims_pool_writer_t *w, ims_str_t pool,
+    ims_str_t realm, ims_str_t user, unsigned *n);
+int ims_pool_revoke_pool(ims_pool_writer_t *w, ims_str_t pool,
+    uint64_t *fence);
+
+/*
+ * Line 8: somebody saw a binding of this identity that lives until `until`
+ * (PT).  Raises the rest, never anything else.  *alert: another holder has the
+ * identity already.  NOTFOUND, INTERNAL.
+ */
+int ims_pool_report(ims_pool_writer_t *w, uint64_t ident, uint64_t lease,
+    uint32_t edge, uint64_t flow, uint64_t until, bool *alert);
+
+
+/* --- reading ---------------------------------------------------------- */
+
+/*
+ * A reader on the writer's own environment: look, names, by_uri, by_impi, pt.
+ * Owned by the writer.  Sees what is committed.
+ */
+ims_pool_reader_t *ims_pool_writer_reader(ims_pool_writer_t *w);
+
+typedef enum {
+    IMS_POOL_ST_FREE = 0,
+    IMS_POOL_ST_LEASED,
+    IMS_POOL_ST_RESTING,
+    IMS_POOL_ST_OFF,
+    IMS_POOL_STATES
+} ims_pool_st_e;
+
+ims_pool_st_e ims_pool_state_of(const ims_pool_rec_t *rec, uint64_t fence,
+    uint64_t pt);
+const char *ims_pool_st_text(ims_pool_st_e st);
+
+/* The identity that a user holds or held last in a pool.  NOTFOUND, NOPOOL. */
+int ims_pool_by_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
+    ims_str_t user, uint64_t *ident);
+
+/* All pools, in order of number; cb != 0 stops. */
+typedef int (*ims_pool_pool_pt)(void *ctx, const ims_pool_t *pool);
+int ims_pool_list(ims_pool_writer_t *w, ims_pool_pool_pt cb, void *ctx);
+
+/*
+ * Identities in order of number, from *pos (0: the first) on, at most max rows
+ * looked at in one snapshot.  pool 0: all pools; state -1: all states.
+ * IMS_POOL_MORE: call again with *pos as it is; OK: that was all.
+ * cb gets record and state; fence and pt are those of the snapshot.
+ */
+typedef int (*ims_pool_rec_pt)(void *ctx, const ims_pool_rec_t *rec,
+    ims_pool_st_e st);
+int ims_pool_walk(ims_pool_writer_t *w, uint32_t pool, int state,
+    uint64_t *pos, unsigned max, ims_pool_rec_pt cb, void *ctx);
+
+/*
+ * Figures of a pool, counted in slices: zero the struct, call until not MORE.
+ * With nothing free, next_free_s is when the first rest ends.
+ */
+typedef struct {
+    uint64_t  pos;
+    uint64_t  total;
+    uint64_t  count[IMS_POOL_STATES];
+    uint64_t  first_rest;       /* PT; 0: none */
+} ims_pool_stat_t;
+
+int ims_pool_stat_slice(ims_pool_writer_t *w, uint32_t pool,
+    ims_pool_stat_t *st, unsigned max);
+
+typedef struct {
+    ims_pool_state_t  state;        /* as committed */
+    uint64_t          now;
+    uint64_t          identities;
+    uint64_t          users;
+    uint64_t          hist;
+    uint64_t          feed;
+    uint64_t          map_size;
+    uint64_t          map_used;     /* bytes up to the last page */
+    uint64_t          txn;
+    unsigned          readers;      /* slots taken */
+    unsigned          readers_max;
+    uint64_t          commits;      /* since the start */
+    uint64_t          damaged;      /* rows met with a bad CRC or key */
+} ims_pool_info_t;
+
+int ims_pool_info(ims_pool_writer_t *w, ims_pool_info_t *info);
+
+
+/* --- check ------------------------------------------------------------ */
+
+typedef enum {
+    IMS_POOL_FAULT_ROW = 0,     /* bad CRC, length or key */
+    IMS_POOL_FAULT_TIMES,       /* order of a record's times */
+    IMS_POOL_FAULT_LEASE,       /* lease id above the last one given */
+    IMS_POOL_FAULT_AVAIL,       /* missing, twice, later than rest, no record */
+    IMS_POOL_FAULT_USER,        /* user row and holder differ */
+    IMS_POOL_FAULT_NAMES,       /* names and uri are not inverses */
+    IMS_POOL_FAULT_POOL,        /* no such pool */
+    IMS_POOL_FAULT_FEED,        /* a gap in the sequence */
+    IMS_POOL_FAULT_TOTAL,       /* a pool's total */
+    IMS_POOL_FAULT_FLOOR,       /* incarnation above the floor's */
+    IMS_POOL_FAULTS
+} ims_pool_fault_e;
+
+const char *ims_pool_fault_text(ims_pool_fault_e fault);
+
+/* ident: where, or the pool or feed sequence where there is none. */
+typedef void (*ims_pool_fault_pt)(void *ctx, ims_pool_fault_e fault,
+    uint64_t ident);
+
+/*
+ * Checks the whole environment in slices of max rows, each in one snapshot:
+ * begin, then slice until it is not MORE; the result is IMS_POOL_OK whether
+ * there are faults or not.  cb hears the first 20 of each kind; faults[] counts
+ * all.  May run between batches.  Nothing is to be freed.
+ */
+typedef struct ims_pool_check_s  ims_pool_check_t;
+
+struct ims_pool_check_s {
+    uint64_t           rows;
+    uint64_t           faults[IMS_POOL_FAULTS];
+
+    /* private */
+    ims_pool_fault_pt  cb;
+    void              *ctx;
+    unsigned           phase;
+    unsigned           nkey;
+    uint8_t            key[512];    /* last row seen in this phase */
+    uint64_t           last_seq;
+};
+
+void ims_pool_check_begin(ims_pool_check_t *check, ims_pool_fault_pt cb,
+    void *ctx);
+int ims_pool_check_slice(ims_pool_writer_t *w, ims_pool_check_t *check,
+    unsigned max);
+uint64_t ims_pool_check_total(const ims_pool_check_t *check);
+
+
+#endif /* _IMS_POOL_WRITER_H_INCLUDED_ */
