@@ -20,7 +20,7 @@
 
 #define IMS_TOKEN_MAX           8192    /* a token's text, in bytes */
 #define IMS_TOKEN_IMPU_MAX      8
-#define IMS_TOKEN_URI_MAX       255     /* an IMPU, an IMPI */
+#define IMS_TOKEN_URI_MAX       511     /* an IMPU, an IMPI */
 #define IMS_TOKEN_STR_MAX       255     /* any other claim */
 #define IMS_TOKEN_SUB_LEN       22      /* 128 bits as base64url */
 #define IMS_TOKEN_SID_LEN       16      /* 64 bits as hex */
