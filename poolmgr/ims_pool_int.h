@@ -1,0 +1,196 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * What reader and writer share and nobody else sees: rows, keys, trees.
+ */
+
+#ifndef _IMS_POOL_INT_H_INCLUDED_
+#define _IMS_POOL_INT_H_INCLUDED_
+
+
+#include <lmdb.h>
+#include <sys/stat.h>
+
+#include "ims_pool.h"
+
+
+#define IMS_POOL_CRC_LEN     4
+#define IMS_POOL_KEY_MAX     511
+#define IMS_POOL_PATH_MAX    1024
+
+#define IMS_POOL_STATE_KEY   "state"
+
+
+/* --- rows ------------------------------------------------------------- */
+
+/* CRC-32C (RFC 3720 B.4); crc is 0 or the result for the bytes before. */
+uint32_t ims_pool_crc32c(uint32_t crc, const void *p, size_t n);
+
+/* The bytes of a value before its CRC; false if the CRC is wrong. */
+bool ims_pool_row_open(const MDB_val *key, const MDB_val *val,
+    ims_str_t *row);
+
+/* A row by its key: IMS_POOL_OK, _NOTFOUND, _UNKNOWN (LMDB or CRC). */
+int ims_pool_row(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t nkey,
+    ims_str_t *row);
+
+/* The same copied; a row of any other length is _UNKNOWN. */
+int ims_pool_row_copy(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t nkey,
+    void *out, size_t n);
+
+/* Record, pool and names: decoded, lengths and repeated keys checked. */
+bool ims_pool_rec_decode(ims_str_t row, uint64_t ident, ims_pool_rec_t *rec);
+size_t ims_pool_rec_size(const ims_pool_rec_t *rec);
+int ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
+    ims_pool_rec_t *rec);
+
+bool ims_pool_pool_decode(ims_str_t row, uint32_t number, ims_pool_t *pool);
+int ims_pool_pool(MDB_txn *txn, const MDB_dbi *dbi, uint32_t number,
+    ims_pool_t *pool);
+
+bool ims_pool_names_decode(ims_str_t row, uint64_t ident,
+    ims_pool_names_t *names);
+
+/* Returns the row's length, 0 if it does not fit cap. */
+size_t ims_pool_names_encode(const ims_pool_names_t *names,
+    uint32_t import_no, uint8_t *dst, size_t cap);
+
+/* IMS_POOL_OK, _NOT_OURS, _SCHEMA_DIFFERS, _UNKNOWN. */
+int ims_pool_state(MDB_txn *txn, const MDB_dbi *dbi, ims_pool_state_t *state);
+
+
+/* --- keys ------------------------------------------------------------- */
+
+extern const char *const  ims_pool_tree_names[IMS_POOL_TREES];
+
+static inline void
+ims_pool_be32(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t) (v >> 24);
+    p[1] = (uint8_t) (v >> 16);
+    p[2] = (uint8_t) (v >> 8);
+    p[3] = (uint8_t) v;
+}
+
+
+static inline void
+ims_pool_be64(uint8_t *p, uint64_t v)
+{
+    ims_pool_be32(p, (uint32_t) (v >> 32));
+    ims_pool_be32(p + 4, (uint32_t) v);
+}
+
+
+static inline uint32_t
+ims_pool_get32(const uint8_t *p)
+{
+    return (uint32_t) p[0] << 24 | (uint32_t) p[1] << 16
+           | (uint32_t) p[2] << 8 | (uint32_t) p[3];
+}
+
+
+static inline uint64_t
+ims_pool_get64(const uint8_t *p)
+{
+    return (uint64_t) ims_pool_get32(p) << 32 | ims_pool_get32(p + 4);
+}
+
+
+#define IMS_POOL_AVAIL_KEY   20     /* pool u32, time u64, ident u64 */
+
+typedef struct {
+    uint32_t  pool;
+    uint64_t  time;
+    uint64_t  ident;
+} ims_pool_avail_t;
+
+static inline void
+ims_pool_avail_key(uint8_t *key, const ims_pool_avail_t *a)
+{
+    ims_pool_be32(key, a->pool);
+    ims_pool_be64(key + 4, a->time);
+    ims_pool_be64(key + 12, a->ident);
+}
+
+
+static inline bool
+ims_pool_avail_parse(const MDB_val *key, ims_pool_avail_t *a)
+{
+    if (key->mv_size != IMS_POOL_AVAIL_KEY) {
+        return false;
+    }
+
+    a->pool = ims_pool_get32(key->mv_data);
+    a->time = ims_pool_get64((const uint8_t *) key->mv_data + 4);
+    a->ident = ims_pool_get64((const uint8_t *) key->mv_data + 12);
+
+    return true;
+}
+
+
+#define IMS_POOL_USER_KEY    20     /* hash 16, pool u32 */
+
+static inline void
+ims_pool_user_key(uint8_t *key, const uint8_t *hash, uint32_t pool)
+{
+    memcpy(key, hash, IMS_POOL_HOLDER_LEN);
+    ims_pool_be32(key + IMS_POOL_HOLDER_LEN, pool);
+}
+
+
+/* Key in `uri` of an IMPI: 0x00 and the IMPI in lower case; 0: too long. */
+size_t ims_pool_impi_key(uint8_t *key, size_t cap, ims_str_t impi);
+
+
+/* --- process ---------------------------------------------------------- */
+
+/* Boot id, PID and time namespace of this process.  0 = ok. */
+int ims_pool_where(const ims_pool_clock_t *clock, uint8_t *boot_id,
+    uint64_t *pid_ns, uint64_t *time_ns);
+
+/* Formats into err if there is room for one; returns rc. */
+int ims_pool_err(char *err, size_t errlen, int rc, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/*
+ * The directory name that DIR/current holds, checked to be "env.<n>".
+ * IMS_POOL_OK, _NOT_THERE (no link), _NOT_OURS (something else), _NO_ACCESS.
+ */
+int ims_pool_current(const char *dir, char *name, size_t cap, uint64_t *n);
+
+
+/* --- reader ----------------------------------------------------------- */
+
+struct ims_pool_reader_s {
+    MDB_env                 *env;
+    MDB_txn                 *txn;       /* reset between two uses */
+    MDB_dbi                  dbi[IMS_POOL_TREES];
+    const ims_pool_clock_t  *clock;
+
+    uint8_t                  boot_id[16];
+    size_t                   state_txn; /* snapshot that state is of */
+    ims_pool_state_t         state;
+
+    size_t                   feed_txn;  /* snapshot of the last feed read */
+    uint64_t                 feed_seq;
+
+    char                     dir[IMS_POOL_PATH_MAX];
+    char                     target[32];        /* what current said */
+    dev_t                    dev;               /* of data.mdb */
+    ino_t                    ino;
+
+    unsigned                 borrowed:1;        /* env is the writer's */
+
+    ims_pool_feed_row_t      feed[IMS_POOL_FEED_MAX];
+};
+
+/* A reader on an environment that is open already; dbi's are copied. */
+int ims_pool_reader_borrow(ims_pool_reader_t **rp, MDB_env *env,
+    const MDB_dbi *dbi, const ims_pool_clock_t *clock);
+
+/* A snapshot, and giving it back.  Between them r->txn may be read. */
+int ims_pool_snap(ims_pool_reader_t *r);
+void ims_pool_unsnap(ims_pool_reader_t *r);
+
+
+#endif /* _IMS_POOL_INT_H_INCLUDED_ */
