@@ -99,7 +99,7 @@ typedef struct {
     uint64_t          id;                 /* random; names its socket */
     uint64_t          start_ms;
     uint64_t          master;             /* random id of its master */
-    uint32_t          cycle;              /* configuration cycle of the master */
+    uint32_t          cycle;              /* configuration of the master */
     uint32_t          version;            /* of the module */
     pid_t             pid;
     unsigned          exiting:1;
@@ -123,7 +123,7 @@ typedef bool (*ims_flow_alive_pt)(void *arg, const ims_flow_worker_t *w);
  */
 typedef struct {
     uint64_t          lease;              /* 0: nothing to de-register */
-    uint8_t           instance[16];       /* hash of the instance-id, or random */
+    uint8_t           instance[16];       /* hash of it, or random */
     uint64_t          ident;              /* key of the identity's record */
     uint64_t          sid;
     uint64_t          end_pt;             /* the session's end when last read */
@@ -139,7 +139,7 @@ typedef struct {
 #define IMS_FLOW_F_NO_TAKEOVER   0x0002   /* identities did not fit */
     uint32_t          dialogs;            /* INVITE 2xx minus BYE */
 
-    uint8_t           dereg_id[16];       /* Call-ID of the edge's de-REGISTER */
+    uint8_t           dereg_id[16];       /* for the edge's de-REGISTER */
     uint32_t          dereg_cseq;
 
     uint16_t          home_len;
@@ -149,17 +149,17 @@ typedef struct {
     uint16_t          used;               /* bytes of area */
     uint16_t          spare;
 
-    uint8_t           area[1792];
+    uint8_t           area[1832];
 } ims_flow_data_t;
 
 
 /* one identity of a registration */
 typedef struct {
     ims_str_t         uri;                /* URI text, without <> */
-    ims_str_t         route;              /* its Service-Route value, or empty */
-    uint64_t          until_pt;           /* registered until; 0: not itself
+    ims_str_t         route;              /* its Service-Route, or empty */
+    uint64_t          until_pt;           /* registered until; 0: not
                                              registered, only assertable */
-    uint16_t          position;           /* in the assertable set, 0 = default */
+    uint16_t          position;           /* in the assertable set; 0 first */
 #define IMS_FLOW_NOT_ASSERTABLE  0xffff   /* barred */
     uint16_t          tag;                /* free for the caller */
 } ims_flow_ident_t;

@@ -89,10 +89,10 @@ size_t ims_flow_token_rr_wic(const ims_flow_keys_t *keys,
     const ims_flow_dialog_t *d, uint8_t *out);
 
 /*
- * Check of a token in a request *from the core*.  A Path token is taken whatever
- * call_id is; that it is good for initial requests only (tok->kind) is the
- * caller's rule.  *tok is set only if OK, and also tells nothing about the slot
- * being alive: ims_flow_resolve().
+ * Check of a token in a request *from the core*.  A Path token is taken
+ * whatever call_id is; that it is good for initial requests only (tok->kind)
+ * is the caller's rule.  *tok is set only if OK; whether the slot still has
+ * this generation is for ims_flow_resolve() to say.
  */
 ims_flow_token_rc_t ims_flow_token_core(const ims_flow_keys_t *keys,
     ims_str_t text, ims_str_t call_id, ims_flow_token_t *tok);

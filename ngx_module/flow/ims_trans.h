@@ -159,7 +159,7 @@ struct ims_trans_s {
     uint64_t            resend_at;        /* UDP: timers A, E, G */
     uint32_t            resend_interval;
 
-    ims_trans_buf_t    *request;          /* ims_trans_save(): same bytes again */
+    ims_trans_buf_t    *request;          /* ims_trans_save(): same again */
     ims_trans_buf_t    *response;
 
     void               *data;
