@@ -273,9 +273,11 @@ struct ngx_http_ims_session_s {
     ngx_connection_t             *connection;
     ngx_http_ims_main_conf_t     *main;
     ngx_http_ims_loc_conf_t      *conf;
+    ngx_http_request_t           *request;          /* until it is taken over */
 
     ngx_queue_t                   queue;            /* worker->sessions */
-    ngx_queue_t                   ident_queue;      /* same identity hash */
+    ngx_queue_t                   ident_queue;      /* worker->idents */
+    ngx_queue_t                   slot_queue;       /* worker->slots */
 
     ims_ws_t                      ws;
     uint32_t                      serial;           /* in the owner word */
@@ -284,35 +286,43 @@ struct ngx_http_ims_session_s {
     ngx_http_ims_out_t          **out_last;
     size_t                        out_size;
 
-    ngx_event_t                   close_event;      /* posted close */
+    ngx_event_t                   close_event;      /* posted */
+    ngx_event_t                   lease_event;      /* when the lease ends */
 
     /* the slot that this connection owns; NGX_HTTP_IMS_NO_SLOT: none yet */
     uint32_t                      slot;
     uint32_t                      generation;
-    uint64_t                      owner;
+    uint64_t                      owner;            /* our word in it */
 
-    /* lease of the flow, as last looked at (POOL.md E) */
-    ims_reg_flow_t               *flow;             /* NULL before a REGISTER */
+    /* the flow's lease (POOL.md 1 E); ident 0: none yet */
+    uint64_t                      ident;
+    uint64_t                      lease;
+    uint64_t                      sid;
+    uint64_t                      end;              /* PT, as last looked at */
+    u_char                        holder[IMS_POOL_HOLDER_LEN];
 
-    ims_trans_flow_t              trans;            /* records of this flow */
+    ims_reg_grant_t              *grant;            /* its verified token */
 
-    ngx_str_t                     origin;           /* malloc'd */
-    ims_token_claims_t           *hs_claims;        /* handshake's; malloc'd */
-    ngx_http_ims_issuer_t        *hs_issuer;
-    u_char                        hs_digest[16];
-
+    ngx_str_t                     origin;           /* behind the struct */
+    ngx_str_t                     early;            /* frames read with the
+                                                       handshake, likewise */
     ngx_msec_t                    opened;
+    ngx_msec_t                    last_read;
+
     unsigned                      secure:1;         /* wss */
-    unsigned                      text:1;           /* answer as text frames */
+    unsigned                      text:1;           /* client sends text */
     unsigned                      registered:1;
-    unsigned                      registering:1;
+    unsigned                      registering:1;    /* one is in flight */
     unsigned                      ping_sent:1;
-    unsigned                      close_sent:1;
     unsigned                      closing:1;
-    unsigned                      closed:1;
-    unsigned                      in_read:1;
+    unsigned                      close_sent:1;
+    unsigned                      close_received:1;
+    unsigned                      peer_gone:1;      /* no more reads, writes */
+    unsigned                      detached:1;       /* from its slot */
+    unsigned                      flow_over:1;      /* no grace: de-register */
     unsigned                      bad_responses:2;
-    u_short                       close_code;
+
+    ngx_uint_t                    close_code;
     const char                   *close_reason;
 };
 
@@ -326,29 +336,38 @@ struct ngx_http_ims_worker_s {
     ngx_cycle_t                  *cycle;
     ngx_log_t                    *log;
 
-    uint64_t                      id;               /* names the socket */
-    uint32_t                      row;              /* in the worker list */
-    uint32_t                      row_generation;
+    ims_flow_worker_t             me;               /* id, row */
+    uint64_t                      id;               /* me.id */
     uint32_t                      serial;           /* last given */
 
     ngx_queue_t                   sessions;
     ngx_uint_t                    nsessions;
-    ngx_queue_t                  *idents;           /* hash of ident_queue */
-    ngx_http_ims_session_t      **by_slot;          /* slot -> session, hashed */
+    ngx_queue_t                  *idents;           /* buckets of sessions */
+    ngx_queue_t                  *slots;            /* likewise */
+    ngx_uint_t                    nbuckets;         /* a power of 2 */
 
-    ims_trans_table_t            *trans;
+    ims_trans_pool_t             *trans;
+    ngx_event_t                   trans_event;      /* deadlines */
     ngx_http_ims_pool_t          *pool;
-    ngx_http_ims_pool_client_t   *wwsf;             /* made at first use */
-    ngx_http_ims_pool_client_t   *edge;
+
+    ngx_event_t                   sweep_event;
+    ims_flow_sweep_t              sweep;
 
     u_char                       *buffer;           /* one read, any socket */
     size_t                        buffer_size;
-    u_char                       *scratch;          /* editor's arena */
-    size_t                        scratch_size;
     u_char                       *message;          /* an edited message */
     size_t                        message_size;
+    u_char                       *scratch;          /* the editor's arena */
+    size_t                        scratch_size;
 
     ims_sip_msg_t                 sip;              /* the message at hand */
+    ims_sip_edit_t                edit;
+    ims_pool_look_t               look;
+    ims_pool_names_t              names;
+    ims_flow_view_t               view;
+    ims_flow_data_t               data;
+
+    ngx_uint_t                    exit_turns;       /* looks for a successor */
     unsigned                      leaving:1;
 };
 
@@ -369,6 +388,23 @@ ngx_http_ims_str(ngx_str_t *s)
 {
     return ims_str_set(s->data, s->len);
 }
+
+
+/* ngx_http_ims_request.c: headers, by name and in every version of nginx */
+
+/* the first header line of that name (lower case), and how many there are */
+ngx_table_elt_t *ngx_http_ims_header_in(ngx_http_request_t *r,
+    const char *name, ngx_uint_t *n);
+/* add an answer's header, or replace the one that is there; name: static */
+ngx_int_t ngx_http_ims_header_out(ngx_http_request_t *r, const char *name,
+    ngx_str_t *value);
+/* the first cookie of that name: NGX_OK or NGX_DECLINED */
+ngx_int_t ngx_http_ims_cookie_in(ngx_http_request_t *r, ngx_str_t *name,
+    ngx_str_t *value);
+/* a peer's text for the log: printable, quotes escaped, cut; NUL behind it */
+#define NGX_HTTP_IMS_LOG_TEXT  128
+u_char *ngx_http_ims_log_text(u_char buf[NGX_HTTP_IMS_LOG_TEXT],
+    ngx_str_t *text);
 
 
 /* ngx_http_ims_issuer.c: the ims_issuer {} block */
@@ -472,9 +508,26 @@ void ngx_http_ims_pool_exit(ngx_http_ims_worker_t *w);
 ims_pool_reader_t *ngx_http_ims_pool_reader(ngx_http_ims_worker_t *w);
 
 
-/* ngx_http_ims_websocket.c: handshake, takeover, frames */
+/* ngx_http_ims_worker.c: the state of a worker, from start to leaving */
+
+ngx_int_t ngx_http_ims_worker_init(ngx_http_ims_worker_t *w);
+void ngx_http_ims_worker_exit(ngx_http_ims_worker_t *w);
+/* random bytes for icids, Call-IDs and the like */
+void ngx_http_ims_random(u_char *dst, size_t n);
+
+
+/* ngx_http_ims_handshake.c: from HTTP to WebSocket */
 
 char *ngx_http_ims_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_ims_session.c: frames in and out, pings, close */
+
+ngx_http_ims_session_t *ngx_http_ims_session_create(ngx_http_request_t *r,
+    ngx_http_ims_ctx_t *ctx, ngx_http_ims_loc_conf_t *ilcf);
+void ngx_http_ims_session_destroy(ngx_http_ims_session_t *s);
+void ngx_http_ims_session_takeover(ngx_http_ims_session_t *s,
+    ngx_http_request_t *r);
 /*
  * Queue one SIP message as one WebSocket message and write what can be
  * written.  The bytes are copied.  NGX_ERROR: the session is being closed.
@@ -483,11 +536,100 @@ ngx_int_t ngx_http_ims_session_send(ngx_http_ims_session_t *s, u_char *data,
     size_t n);
 /*
  * Say goodbye (Close with the code after what is queued) and close.  Posted:
- * safe from any handler; the session is gone at the next turn of the loop.
+ * safe from any handler; the session is gone at a later turn of the loop.
  * code 0: close without a frame.
  */
 void ngx_http_ims_session_close(ngx_http_ims_session_t *s, ngx_uint_t code,
     const char *reason);
+
+
+/* ngx_http_ims_flow.c: a session and its slot */
+
+/*
+ * Gives the session a slot for this lease and device: the one it has, the one
+ * that the device left behind (take-over), or a new one.  NGX_OK; NGX_BUSY: a
+ * sweeper has it, try later; NGX_DECLINED: the table is full.
+ */
+ngx_int_t ngx_http_ims_flow_attach(ngx_http_ims_session_t *s,
+    ims_reg_grant_t *grant, const u_char instance[16], ngx_uint_t has_instance);
+/* the session ends: its slot is lost, due for de-registration, or free */
+void ngx_http_ims_flow_detach(ngx_http_ims_session_t *s);
+/* the session goes on without its slot, which another connection has now */
+void ngx_http_ims_flow_taken(ngx_http_ims_session_t *s);
+/* the session of a slot in this worker, or NULL */
+ngx_http_ims_session_t *ngx_http_ims_flow_session(uint32_t slot,
+    uint32_t generation);
+/* w->data is written to the session's slot; NGX_ERROR: it is ours no more */
+ngx_int_t ngx_http_ims_flow_write(ngx_http_ims_session_t *s);
+/* the lease that the session's flow is on, from its grant and a look */
+void ngx_http_ims_flow_lease(ngx_http_ims_session_t *s,
+    const ims_reg_grant_t *grant, uint64_t end);
+/*
+ * E of POOL.md: may a message pass now?  NGX_OK; NGX_DECLINED: the lease has
+ * ended and the session is being closed; NGX_ERROR: nothing is known (503).
+ */
+ngx_int_t ngx_http_ims_flow_check(ngx_http_ims_session_t *s);
+/* look anew at the flows of an identity, or (0) at all of this worker */
+void ngx_http_ims_flow_recheck(uint64_t ident);
+/* callback for ims_flow_*() */
+bool ngx_http_ims_flow_alive(void *arg, const ims_flow_worker_t *w);
+
+
+/* ngx_http_ims_register.c: REGISTER of a client and its answer */
+
+void ngx_http_ims_register(ngx_http_ims_session_t *s, ims_sip_msg_t *m);
+void ngx_http_ims_register_response(ims_trans_t *t, ims_sip_msg_t *m);
+/* no answer came: 503 or 504 to the client, or the next peer */
+void ngx_http_ims_register_failed(ims_trans_t *t, ngx_uint_t status,
+    const char *reason);
+
+
+/* ngx_http_ims_sweeper.c: slots that nobody owns, the edge's de-REGISTER */
+
+void ngx_http_ims_sweeper_init(ngx_http_ims_worker_t *w);
+void ngx_http_ims_sweeper_response(ims_trans_t *t, ims_sip_msg_t *m);
+void ngx_http_ims_sweeper_failed(ims_trans_t *t);
+
+
+/* ngx_http_ims_transaction.c: records, deadlines, sending */
+
+#define NGX_HTTP_IMS_T1           500               /* ms, RFC 3261 17 */
+
+/* which procedure a record belongs to */
+#define NGX_HTTP_IMS_TRANS_REGISTER    1
+#define NGX_HTTP_IMS_TRANS_DEREGISTER  2
+
+/* what ims_trans_t.data points to, malloc'd: freed with the record */
+typedef struct {
+    ngx_uint_t                    procedure;
+    ngx_http_ims_addr_t           peer;
+    ngx_http_ims_group_t         *group;            /* REGISTER */
+    uint64_t                      looked;           /* BOOTTIME ms of the look */
+    uint64_t                      end;              /* BOOTTIME ms of lease end */
+    uint64_t                      delay;            /* D, ms */
+    ngx_uint_t                    tries;            /* peers tried */
+    uint32_t                      serial;           /* of the session */
+    uint32_t                      expires;          /* x */
+    uint32_t                      core_min;
+    uint32_t                      reg_id;
+    uint16_t                      instance_len;     /* 0: none */
+    uint16_t                      contact_len;
+    uint16_t                      aor_len;
+    unsigned                      resent:1;
+    unsigned                      star:1;
+    u_char                        text[];           /* instance, contact, aor */
+} ngx_http_ims_trans_data_t;
+
+/*
+ * Send t->request to the peer of t->data.  NGX_OK: on its way, the record's
+ * deadline is set; NGX_BUSY: link full; NGX_ERROR.
+ */
+ngx_int_t ngx_http_ims_trans_send(ims_trans_t *t);
+/* a final answer was given: the record stays for 64*T1 */
+void ngx_http_ims_trans_done(ims_trans_t *t, ngx_uint_t status);
+void ngx_http_ims_trans_deadline(ims_trans_t *t, uint64_t at);
+void ngx_http_ims_trans_free(ims_trans_t *t);
+ngx_int_t ngx_http_ims_trans_init(ngx_http_ims_worker_t *w);
 
 
 /* ngx_http_ims_dispatch.c: a message came; whose business is it */
@@ -499,6 +641,9 @@ void ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n);
 /* a whole message that another worker handed to us */
 void ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data,
     size_t n);
+/* answer a client's request; extra: header lines, each with CRLF, or NULL */
+void ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
+    ngx_uint_t status, const char *reason, const char *extra);
 
 
 /* ngx_http_ims_peer.c: which core takes an initial REGISTER */

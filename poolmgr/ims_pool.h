@@ -407,6 +407,7 @@ typedef struct {
     uint8_t         edges;
     uint8_t         nhome;
     char            home[IMS_POOL_HOME_MAX + 1];    /* NUL-terminated */
+    char            pool[IMS_POOL_NAME_MAX + 1];    /* its name, likewise */
 } ims_pool_look_t;
 
 

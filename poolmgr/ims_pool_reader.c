@@ -462,6 +462,7 @@ ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
     memcpy(&h, row.p, sizeof(h));
 
     if (h.pool != out->rec.pool || h.nhome > IMS_POOL_HOME_MAX
+        || h.nname > IMS_POOL_NAME_MAX
         || row.n < sizeof(h) + h.nname + h.nhome)
     {
         return IMS_POOL_UNKNOWN;
@@ -476,6 +477,8 @@ ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
 
     memcpy(out->home, row.p + sizeof(h) + h.nname, h.nhome);
     out->home[h.nhome] = '\0';
+    memcpy(out->pool, row.p + sizeof(h), h.nname);
+    out->pool[h.nname] = '\0';
 
     out->pt = ims_pool_pt(r);
 
