@@ -263,6 +263,7 @@ struct ngx_http_ims_out_s {
     uint64_t                      deadline;  /* BOOTTIME ms of the first write */
     uint32_t                      size;
     uint32_t                      sent;
+    unsigned                      always:1;  /* links: NGX_HTTP_IMS_SEND_ALWAYS */
     u_char                        data[];
 };
 
@@ -673,6 +674,10 @@ ngx_uint_t ngx_http_ims_peer_count(ngx_http_ims_group_t *group);
  * The link for messages of that slot to that address: opened when first
  * used; always the same one for one slot while it lives, so that a CANCEL
  * never overtakes its INVITE.  Never NULL but out of memory.
+ *
+ * A link is not to be kept beyond the handler that asked for it: its serial
+ * is.  A serial names one connection: sent is what was queued under it, and
+ * when that connection breaks the link goes on under another.
  */
 ngx_http_ims_link_t *ngx_http_ims_link_get(ngx_http_ims_addr_t *addr,
     uint32_t slot);
@@ -686,14 +691,21 @@ ngx_http_ims_link_t *ngx_http_ims_link_open_to(ngx_http_ims_addr_t *addr);
 
 /*
  * Queue a message (copied).  It is dropped unwritten if its first byte cannot
- * be written before `deadline` (BOOTTIME ms).  NGX_OK, NGX_BUSY (queue full),
- * NGX_ERROR.
+ * be written before `deadline` (BOOTTIME ms; 0: none).  NGX_OK, NGX_BUSY
+ * (queue full), NGX_ERROR (no memory, or the link is being closed).
+ *
+ * When a connection breaks, requests that still wait are dropped with it (who
+ * sent them sends again, under the new serial); what was sent ALWAYS and not
+ * begun goes out on the next connection of a link of ours.
  */
 ngx_int_t ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
     u_char *data, size_t n, uint64_t deadline);
 uint32_t ngx_http_ims_link_serial(ngx_http_ims_link_t *link);
 ngx_http_ims_addr_t *ngx_http_ims_link_addr(ngx_http_ims_link_t *link);
-/* connected, or trying for less than 2 s */
+/*
+ * Connected, trying for less than 2 s, or not tried yet; false for the back-off
+ * after it was unreachable, a second or so.
+ */
 ngx_uint_t ngx_http_ims_link_usable(ngx_http_ims_link_t *link);
 /*
  * init_process; when the last flow is gone: half-close all and read them empty
@@ -706,8 +718,9 @@ void ngx_http_ims_links_exit(ngx_http_ims_worker_t *w);
 void ngx_http_ims_link_accept(ngx_connection_t *c);
 
 /*
- * Called by ngx_http_ims_link.c, posted: a link broke or could not be opened
- * (unreachable is set after 2 s of trying).  Implemented in
+ * Called by ngx_http_ims_link.c, posted: the connection of that serial broke,
+ * or could not be opened (unreachable is set after 2 s of trying).  Nothing
+ * of that serial is queued any more.  Implemented in
  * ngx_http_ims_transaction.c, which sends pending requests again or gives up.
  */
 void ngx_http_ims_link_broken(ngx_http_ims_addr_t *addr, uint32_t serial,
