@@ -20,7 +20,9 @@
 
 
 #define IMS_SIP_EDIT_MAX      96     /* edits, dropped headers not counted */
-#define IMS_SIP_EDIT_SLICES   (IMS_SIP_MAX_HEADERS / 2 + 2 * IMS_SIP_EDIT_MAX)
+/* a piece around each edit and each run of dropped headers */
+#define IMS_SIP_EDIT_SLICES                                                   \
+    (IMS_SIP_MAX_HEADERS / 2 + 3 * IMS_SIP_EDIT_MAX + 8)
 
 /* an edit of the header block: `len` bytes at `at` become `text` */
 typedef struct {

@@ -43,6 +43,7 @@
     X(IDENTITY, "Identity", 'y', 0) \
     X(PRIORITY, "Priority", 0, 1) \
     X(REFER_TO, "Refer-To", 'r', 1) \
+    X(REPLY_TO, "Reply-To", 0, 1) \
     X(REPLACES, "Replaces", 0, 1) \
     X(SIP_ETAG, "SIP-ETag", 0, 1) \
     X(DIVERSION, "Diversion", 0, 0) \

@@ -82,9 +82,9 @@ unsigned ims_sip_uri_param(const ims_sip_uri_t *u, const char *name,
  *             case, sorted by name.  All others (transport, lr, ob, ...) left
  *             out.  sip and sips differ.
  * tel         visual separators (-.()) out, letters of the number in lower
- *             case; ext, isub and phone-context kept, in lower case, ext's
- *             and phone-context's separators out, sorted by name.  All others
- *             (cpc, oli, rn, ...) left out.
+ *             case; ext, isub and phone-context kept, in lower case, their
+ *             separators out where they are numbers, sorted by name.  All
+ *             others (cpc, oli, rn, ...) left out.
  * urn         "urn" and the namespace in lower case, the rest as bytes.
  * other       scheme in lower case, the rest as bytes.
  */
