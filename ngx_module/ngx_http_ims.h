@@ -350,6 +350,8 @@ struct ngx_http_ims_worker_s {
     ims_trans_pool_t             *trans;
     ngx_event_t                   trans_event;      /* deadlines */
     ngx_http_ims_pool_t          *pool;
+    ngx_http_ims_pool_client_t   *wwsf;             /* made at first use */
+    ngx_http_ims_pool_client_t   *edge;
 
     ngx_event_t                   sweep_event;
     ims_flow_sweep_t              sweep;
