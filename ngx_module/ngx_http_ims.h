@@ -716,8 +716,8 @@ ngx_uint_t ngx_http_ims_link_usable(ngx_http_ims_link_t *link);
 ngx_int_t ngx_http_ims_links_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_links_leave(ngx_http_ims_worker_t *w);
 void ngx_http_ims_links_exit(ngx_http_ims_worker_t *w);
-/* a connection that ims_listen accepted from a core's address; owned by it */
-void ngx_http_ims_link_accept(ngx_connection_t *c);
+/* take over a connection that ims_listen accepted; NGX_ERROR: it is not */
+ngx_int_t ngx_http_ims_link_accept(ngx_connection_t *c);
 
 /*
  * Called by ngx_http_ims_link.c, posted: the connection of that serial broke,

@@ -14,7 +14,7 @@ static char *ngx_http_ims_listen_add(ngx_conf_t *cf,
 static ngx_int_t ngx_http_ims_listen_advertise_ok(ngx_str_t *s);
 static size_t ngx_http_ims_listen_host_len(ngx_str_t *s);
 static void ngx_http_ims_listen_handler(ngx_connection_t *c);
-static void ngx_http_ims_listen_refuse(ngx_connection_t *c);
+static void ngx_http_ims_listen_close(ngx_connection_t *c);
 
 
 /* ims_listen ADDR [tls|udp] [advertise=HOST:PORT] */
@@ -364,27 +364,27 @@ ngx_http_ims_listen_handler(ngx_connection_t *c)
     ngx_log_debug1(NGX_LOG_DEBUG_HTTP, c->log, 0,
                    "ims core connection from %V", &c->addr_text);
 
-    if (ngx_http_ims_worker == NULL
-        || !ngx_http_ims_core_allowed(imcf, c->sockaddr))
-    {
-        ngx_http_ims_listen_refuse(c);
+    if (!ngx_http_ims_core_allowed(imcf, c->sockaddr)) {
+        ngx_http_ims_count(core_refused);
+
+        ngx_log_error(NGX_LOG_WARN, c->log, 0,
+                      "core connection from %V refused by \"ims_core_allow\"",
+                      &c->addr_text);
+
+        ngx_http_ims_listen_close(c);
         return;
     }
 
-    ngx_http_ims_link_accept(c);
+    if (ngx_http_ims_worker == NULL || ngx_http_ims_link_accept(c) != NGX_OK) {
+        ngx_http_ims_listen_close(c);
+    }
 }
 
 
 static void
-ngx_http_ims_listen_refuse(ngx_connection_t *c)
+ngx_http_ims_listen_close(ngx_connection_t *c)
 {
     ngx_pool_t  *pool;
-
-    ngx_http_ims_count(core_refused);
-
-    ngx_log_error(NGX_LOG_WARN, c->log, 0,
-                  "core connection from %V refused by \"ims_core_allow\"",
-                  &c->addr_text);
 
 #if (NGX_STAT_STUB)
     (void) ngx_atomic_fetch_add(ngx_stat_active, -1);
