@@ -1,0 +1,699 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * See mgr_batch.h.
+ */
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "mgr_batch.h"
+#include "mgr_job.h"
+
+
+#define MGR_READERS_TICKS  10
+#define MGR_CLOCK_TICKS    50       /* "once a minute" at the latest */
+
+
+typedef struct {
+    mgr_conn_t           *conn;
+    const mgr_command_t  *command;      /* NULL: refused before it ran */
+    mgr_job_t            *job;
+    size_t                at;           /* in conn->in */
+    size_t                out;          /* its reply, in conn->out */
+    size_t                out_end;
+    unsigned              role;
+    const mgr_secret_t   *secret;
+} mgr_batch_cmd_t;
+
+typedef struct {
+    unsigned              n;
+    bool                  open;         /* a transaction is open */
+    mgr_import_t          import;       /* as it was before */
+    ims_resp_buf_t        log;          /* level byte and text, NUL */
+    mgr_batch_cmd_t       cmd[MGR_BATCH_MAX];
+} mgr_batch_t;
+
+/* what became of one connection's next command */
+typedef enum {
+    MGR_NEXT_DONE = 0,
+    MGR_NEXT_NONE,          /* it has none, or may not have it now */
+    MGR_NEXT_AFTER,         /* wants to see what this batch does */
+    MGR_NEXT_BROKEN         /* and with it the transaction */
+} mgr_next_e;
+
+
+static bool mgr_batch_gather(mgr_server_t *s, mgr_batch_t *b);
+static mgr_next_e mgr_batch_next(mgr_server_t *s, mgr_batch_t *b,
+    mgr_conn_t *c);
+static mgr_batch_cmd_t *mgr_batch_add(mgr_server_t *s, mgr_batch_t *b,
+    mgr_conn_t *c);
+static bool mgr_batch_begin(mgr_server_t *s, mgr_batch_t *b, mgr_call_t *call);
+static void mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken);
+static void mgr_batch_replay(mgr_server_t *s, mgr_batch_t *b);
+static int mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd);
+static void mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b);
+static void mgr_batch_undo_out(mgr_batch_t *b);
+static void mgr_batch_redo_out(mgr_batch_cmd_t *cmd);
+static void mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b);
+static void mgr_batch_log_flush(mgr_batch_t *b, bool write);
+
+
+/* one process, one server: the list is too long for the stack */
+static mgr_batch_t  mgr_batch;
+
+
+void
+mgr_batch_run(mgr_server_t *s)
+{
+    bool          broken;
+    mgr_batch_t  *b;
+
+    b = &mgr_batch;
+
+    b->n = 0;
+    b->open = false;
+    b->import = s->import;
+
+    s->turn++;
+
+    broken = mgr_batch_gather(s, b);
+    s->batches += b->n != 0;
+
+    if (b->open) {
+        mgr_batch_commit(s, b, broken);
+
+    } else {
+        mgr_batch_log_flush(b, true);
+    }
+
+    mgr_batch_finish(s, b);
+    mgr_jobs_run(s);
+}
+
+
+/*
+ * One command of each connection in turn, until all are done or the batch is
+ * full.  Those that had their share come after those that had nothing.
+ * Returns true if the transaction broke.
+ */
+
+static bool
+mgr_batch_gather(mgr_server_t *s, mgr_batch_t *b)
+{
+    bool          broken;
+    uint64_t      begin;
+    mgr_next_e    next;
+    mgr_conn_t   *c, *full, **tail;
+
+    full = NULL;
+    tail = &full;
+    broken = false;
+    begin = uv_hrtime();
+
+    while (b->n < MGR_BATCH_MAX && uv_hrtime() - begin < MGR_BATCH_NS) {
+
+        c = mgr_ready_pop(s);
+
+        if (c == NULL) {
+            break;
+        }
+
+        next = mgr_batch_next(s, b, c);
+
+        if (next == MGR_NEXT_AFTER) {
+            mgr_ready_first(c);
+            break;
+        }
+
+        if (next == MGR_NEXT_NONE) {
+            continue;
+        }
+
+        if (c->share < MGR_SHARE_MAX && c->share_bytes < MGR_SHARE_BYTES) {
+            mgr_ready(c);
+
+        } else {
+            c->ready_next = NULL;
+            *tail = c;
+            tail = &c->ready_next;
+        }
+
+        if (next == MGR_NEXT_BROKEN) {
+            broken = true;
+            break;
+        }
+    }
+
+    while (full != NULL) {
+        c = full;
+        full = c->ready_next;
+        mgr_ready(c);
+    }
+
+    return broken;
+}
+
+
+static mgr_next_e
+mgr_batch_next(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
+{
+    int                   rc;
+    mgr_call_t            call;
+    mgr_batch_cmd_t      *cmd;
+    const mgr_command_t  *command;
+
+    if (c->closing || c->last || c->waiting
+        || mgr_conn_unsent(c) > MGR_OUT_MAX)
+    {
+        return MGR_NEXT_NONE;
+    }
+
+    rc = ims_resp_parse(&c->parser, c->in + c->pos, c->in_n - c->pos,
+                        mgr_conn_limit(c));
+
+    if (rc == IMS_RESP_AGAIN) {
+
+        /* half a command, and no more will come */
+
+        if (c->eof) {
+            c->last = 1;
+
+            if (c->turn != s->turn) {
+                mgr_conn_flush(c);
+            }
+        }
+
+        return MGR_NEXT_NONE;
+    }
+
+    cmd = mgr_batch_add(s, b, c);
+
+    if (rc != IMS_RESP_OK) {
+
+        if (rc != IMS_RESP_GARBAGE) {
+            ims_resp_error(&c->out, rc == IMS_RESP_TOO_BIG
+                                    ? "BADARG command too long"
+                                    : "BADARG too many arguments");
+        }
+
+        mgr_log(MGR_LOG_INFO, "*%llu does not speak the protocol, closed",
+                (unsigned long long) c->number);
+
+        c->last = 1;
+        cmd->out_end = c->out.n;
+
+        return MGR_NEXT_DONE;
+    }
+
+    memset(&call, 0, sizeof(call));
+
+    call.server = s;
+    call.conn = c;
+    call.parser = &c->parser;
+    call.buf = c->in + c->pos;
+    call.role = c->role;
+    call.secret = c->secret;
+    call.out = &c->out;
+
+    command = mgr_command_find(&call);
+
+    if (command != NULL) {
+
+        if (command->kind == MGR_CMD_AFTER && b->open) {
+            b->n--;
+            return MGR_NEXT_AFTER;
+        }
+
+        cmd->command = command;
+
+        if (command->kind != MGR_CMD_WRITE || mgr_batch_begin(s, b, &call)) {
+            command->run(&call);
+        }
+
+        cmd->job = call.job;
+        c->waiting = call.job != NULL && !call.job->quiet;
+    }
+
+    s->commands++;
+
+    c->active = uv_now(s->loop);
+    c->share++;
+    c->share_bytes += c->parser.pos;
+    c->pos += c->parser.pos;
+    ims_resp_reset(&c->parser);
+
+    cmd->out_end = c->out.n;
+
+    return b->open && ims_pool_broken(s->pool) ? MGR_NEXT_BROKEN
+                                               : MGR_NEXT_DONE;
+}
+
+
+static mgr_batch_cmd_t *
+mgr_batch_add(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
+{
+    mgr_batch_cmd_t  *cmd;
+
+    if (c->turn != s->turn) {
+        c->turn = s->turn;
+        c->share = 0;
+        c->share_bytes = 0;
+    }
+
+    cmd = &b->cmd[b->n++];
+
+    cmd->conn = c;
+    cmd->command = NULL;
+    cmd->job = NULL;
+    cmd->at = c->pos;
+    cmd->out = c->out.n;
+    cmd->out_end = c->out.n;
+    cmd->role = c->role;
+    cmd->secret = c->secret;
+
+    return cmd;
+}
+
+
+/* false: the error was written */
+
+static bool
+mgr_batch_begin(mgr_server_t *s, mgr_batch_t *b, mgr_call_t *call)
+{
+    int  rc;
+
+    if (b->open) {
+        return true;
+    }
+
+    rc = ims_pool_begin(s->pool);
+
+    if (rc == IMS_POOL_OK) {
+        b->open = true;
+        return true;
+    }
+
+    if (rc == IMS_POOL_NOSPACE) {
+        mgr_refuse(call, rc, 0);
+        return false;
+    }
+
+    /* nothing was done yet, so that nothing is in doubt for the client */
+
+    mgr_batch_fatal(s, "no transaction can be begun");
+    ims_resp_error(call->out, "INTERNAL see the log");
+
+    return false;
+}
+
+
+static void
+mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken)
+{
+    int  rc;
+
+    if (broken) {
+        ims_pool_abort(s->pool);
+        rc = IMS_POOL_INTERNAL;
+
+    } else {
+        rc = ims_pool_commit(s->pool);
+        s->commits++;
+    }
+
+    b->open = false;
+
+    switch (rc) {
+
+    case IMS_POOL_OK:
+        mgr_batch_log_flush(b, true);
+        break;
+
+    case IMS_POOL_UNKNOWN:
+        mgr_batch_log_flush(b, false);
+        mgr_batch_unknown(s, b);
+        break;
+
+    default:
+        mgr_log(MGR_LOG_ERR, "a batch of %u commands failed (%s), each is "
+                "done alone", b->n, ims_pool_strerror(rc));
+        mgr_batch_log_flush(b, false);
+        mgr_batch_replay(s, b);
+    }
+}
+
+
+/* Nothing of the batch happened: each writing command once more, alone. */
+
+static void
+mgr_batch_replay(mgr_server_t *s, mgr_batch_t *b)
+{
+    int               rc;
+    size_t            out;
+    unsigned          i;
+    mgr_import_t      before;
+    ims_resp_buf_t   *buf;
+    mgr_batch_cmd_t  *cmd;
+
+    s->replays++;
+    s->import = b->import;
+
+    mgr_batch_undo_out(b);
+
+    for (i = 0; i < b->n; i++) {
+
+        cmd = &b->cmd[i];
+
+        if (cmd->command == NULL || cmd->command->kind != MGR_CMD_WRITE) {
+            mgr_batch_redo_out(cmd);
+            continue;
+        }
+
+        buf = &cmd->conn->out;
+        out = buf->n;
+        before = s->import;
+
+        rc = s->fatal ? IMS_POOL_UNKNOWN : mgr_batch_alone(s, cmd);
+
+        mgr_batch_log_flush(b, rc == IMS_POOL_OK);
+
+        if (rc == IMS_POOL_OK) {
+            continue;
+        }
+
+        s->import = before;
+        cmd->conn->waiting = 0;
+        mgr_job_free(cmd->job);
+        cmd->job = NULL;
+        buf->n = out;
+
+        switch (rc) {
+
+        case IMS_POOL_UNKNOWN:
+            ims_resp_error(buf, "UNKNOWN the disk failed, ask again");
+            break;
+
+        case IMS_POOL_NOSPACE:
+            ims_resp_error(buf, "NOSPACE map or disk is full");
+            break;
+
+        default:
+            ims_resp_error(buf, "INTERNAL see the log");
+        }
+    }
+
+    for (i = 0; i < b->n; i++) {
+        ims_resp_free(&b->cmd[i].conn->undone);
+    }
+}
+
+
+static int
+mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd)
+{
+    int                rc;
+    mgr_call_t         call;
+    mgr_conn_t        *c;
+    ims_resp_parser_t  parser;
+
+    c = cmd->conn;
+
+    mgr_job_free(cmd->job);
+    cmd->job = NULL;
+
+    memset(&call, 0, sizeof(call));
+    ims_resp_reset(&parser);
+
+    call.server = s;
+    call.conn = c;
+    call.parser = &parser;
+    call.buf = c->in + cmd->at;
+    call.role = cmd->role;
+    call.secret = cmd->secret;
+    call.out = &c->out;
+
+    /* it was whole before */
+
+    if (ims_resp_parse(&parser, call.buf, c->in_n - cmd->at,
+                       IMS_RESP_MAX_ADMIN)
+        != IMS_RESP_OK)
+    {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_begin(s->pool);
+
+    if (rc != IMS_POOL_OK) {
+
+        if (rc != IMS_POOL_NOSPACE) {
+            mgr_batch_fatal(s, "no transaction can be begun");
+            rc = IMS_POOL_INTERNAL;
+        }
+
+        return rc;
+    }
+
+    cmd->command->run(&call);
+
+    cmd->job = call.job;
+    c->waiting = call.job != NULL && !call.job->quiet;
+
+    if (ims_pool_broken(s->pool)) {
+        ims_pool_abort(s->pool);
+
+        mgr_log(MGR_LOG_ALERT, "%s failed in the database",
+                cmd->command->name);
+
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_commit(s->pool);
+    s->commits++;
+
+    if (rc == IMS_POOL_UNKNOWN) {
+        mgr_batch_fatal(s, "a commit failed, its outcome is unknown");
+    }
+
+    return rc;
+}
+
+
+/* Done or not, nobody knows: every writing command of the batch says so. */
+
+static void
+mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b)
+{
+    unsigned          i;
+    mgr_batch_cmd_t  *cmd;
+
+    mgr_batch_fatal(s, "a commit failed, its outcome is unknown");
+    mgr_batch_undo_out(b);
+
+    for (i = 0; i < b->n; i++) {
+
+        cmd = &b->cmd[i];
+
+        if (cmd->command == NULL || cmd->command->kind != MGR_CMD_WRITE) {
+            mgr_batch_redo_out(cmd);
+            continue;
+        }
+
+        mgr_job_free(cmd->job);
+        cmd->job = NULL;
+        cmd->conn->waiting = 0;
+        ims_resp_error(&cmd->conn->out, "UNKNOWN the disk failed, ask again");
+    }
+
+    for (i = 0; i < b->n; i++) {
+        ims_resp_free(&b->cmd[i].conn->undone);
+    }
+}
+
+
+/* Takes this batch's replies back; they stay in undone for redo_out. */
+
+static void
+mgr_batch_undo_out(mgr_batch_t *b)
+{
+    unsigned          i;
+    mgr_conn_t       *c;
+    mgr_batch_cmd_t  *cmd;
+
+    for (i = 0; i < b->n; i++) {
+
+        cmd = &b->cmd[i];
+        c = cmd->conn;
+
+        if (c->undone.p == NULL && c->out.p != NULL) {
+            c->undone = c->out;
+            memset(&c->out, 0, sizeof(c->out));
+            c->out.failed = c->undone.failed;
+            ims_resp_raw(&c->out, c->undone.p, cmd->out);
+        }
+    }
+}
+
+
+static void
+mgr_batch_redo_out(mgr_batch_cmd_t *cmd)
+{
+    mgr_conn_t  *c;
+
+    c = cmd->conn;
+
+    if (c->undone.p != NULL) {
+        ims_resp_raw(&c->out, c->undone.p + cmd->out,
+                     cmd->out_end - cmd->out);
+    }
+}
+
+
+/* What was done is committed, or never will be: answer, and go on. */
+
+static void
+mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
+{
+    unsigned          i;
+    mgr_conn_t       *c;
+    mgr_batch_cmd_t  *cmd;
+
+    for (i = 0; i < b->n; i++) {
+
+        cmd = &b->cmd[i];
+
+        if (cmd->job != NULL) {
+            mgr_job_start(s, cmd->job, cmd->job->quiet ? NULL : cmd->conn);
+            cmd->job = NULL;
+        }
+    }
+
+    for (i = 0; i < b->n; i++) {
+
+        c = b->cmd[i].conn;
+
+        if (c->closing || c->turn == 0) {
+            continue;
+        }
+
+        c->turn = 0;        /* once for each connection */
+
+        mgr_conn_consume(c);
+
+        /* one that waited only for room in its own output */
+
+        if (c->in_n != 0 && !c->waiting) {
+            mgr_ready(c);
+        }
+
+        mgr_conn_flush(c);
+    }
+}
+
+
+void
+mgr_batch_tick(mgr_server_t *s)
+{
+    int       rc;
+    unsigned  freed;
+
+    if (s->stopping) {
+        return;
+    }
+
+    if (s->tick % MGR_READERS_TICKS == 0
+        && ims_pool_reader_check(s->pool, &freed) == IMS_POOL_OK
+        && freed != 0)
+    {
+        mgr_log(MGR_LOG_NOTICE, "%u slots of dead readers freed", freed);
+    }
+
+    if (s->tick % MGR_CLOCK_TICKS != 0) {
+        return;
+    }
+
+    rc = ims_pool_begin(s->pool);
+
+    if (rc == IMS_POOL_OK) {
+
+        rc = ims_pool_tick(s->pool);
+
+        if (ims_pool_broken(s->pool)) {
+            ims_pool_abort(s->pool);
+
+        } else {
+
+            if (rc == IMS_POOL_MORE) {
+                s->tick--;          /* again in a second */
+            }
+
+            rc = ims_pool_commit(s->pool);
+            s->commits++;
+        }
+    }
+
+    if (rc == IMS_POOL_UNKNOWN) {
+        mgr_batch_fatal(s, "a commit failed, its outcome is unknown");
+
+    } else if (rc < 0) {
+        mgr_log(MGR_LOG_ALERT, "housekeeping failed: %s",
+                ims_pool_strerror(rc));
+    }
+}
+
+
+void
+mgr_batch_fatal(mgr_server_t *s, const char *what)
+{
+    if (!s->fatal) {
+        mgr_log(MGR_LOG_EMERG, "%s: leaving, to be started anew", what);
+    }
+
+    s->fatal = 1;
+}
+
+
+void
+mgr_batch_log(mgr_server_t *s, mgr_log_level_t level, const char *fmt, ...)
+{
+    int           n;
+    char          line[512];
+    va_list       args;
+    mgr_batch_t  *b;
+
+    (void) s;
+
+    if (!mgr_log_on(level)) {
+        return;
+    }
+
+    b = &mgr_batch;
+
+    line[0] = (char) level;
+
+    va_start(args, fmt);
+    n = vsnprintf(line + 1, sizeof(line) - 1, fmt, args);
+    va_end(args);
+
+    if (n > (int) sizeof(line) - 2) {
+        n = (int) sizeof(line) - 2;
+    }
+
+    ims_resp_raw(&b->log, line, (size_t) n + 2);
+}
+
+
+static void
+mgr_batch_log_flush(mgr_batch_t *b, bool write)
+{
+    size_t       i;
+    const char  *line;
+
+    for (i = 0; write && i < b->log.n; i += strlen(line) + 2) {
+        line = (const char *) b->log.p + i + 1;
+        mgr_log((mgr_log_level_t) b->log.p[i], "%s", line);
+    }
+
+    b->log.n = 0;
+    b->log.failed = false;
+}

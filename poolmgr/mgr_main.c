@@ -1,0 +1,391 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * ims-poolmgr: options, start and stop.
+ */
+
+#include <errno.h>
+#include <getopt.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/ims_clock.h"
+#include "mgr_log.h"
+#include "mgr_server.h"
+#include "mgr_user.h"
+
+
+#define MGR_USAGE_EXIT   2
+#define MGR_NOFILE       (MGR_CONNECTIONS + 64)
+
+
+typedef struct {
+    const char  *dir;
+    const char  *socket;
+    const char  *user;
+    const char  *group;
+    const char  *secrets;
+    bool         is_volatile;
+} mgr_options_t;
+
+
+static int mgr_options(mgr_options_t *o, int argc, char **argv);
+static int mgr_prepare(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
+static int mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
+static int mgr_secrets(mgr_options_t *o, mgr_server_t *s);
+static int mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
+static void mgr_on_signal(uv_signal_t *h, int signo);
+static void mgr_raise_nofile(void);
+
+
+static const char  mgr_help[] =
+"Usage: ims-poolmgr --dir DIR --socket PATH [options]\n"
+"\n"
+"Gives identities of a pool to users, for a time, and remembers it.\n"
+"Stays in the foreground and logs to standard error.\n"
+"\n"
+"  -d, --dir DIR          where the pool is kept; made if it is missing\n"
+"  -s, --socket PATH      Unix socket to listen on (RESP2)\n"
+"  -u, --user NAME        when started by root: run as NAME (" MGR_USER ")\n"
+"  -g, --group NAME       group of files and socket (" MGR_GROUP ", if it\n"
+"                         exists): nginx's user must be a member\n"
+"  -S, --secrets PATH     file of secrets, or directory of *.secret files\n"
+"                         (DIR/secrets, made with random secrets)\n"
+"      --volatile         take any file system, tmpfs too: a power cut may\n"
+"                         then lose leases.  For tests and demonstrations\n"
+"  -l, --log-level LEVEL  emerg, alert, error, warn, notice (default), info\n"
+"                         or debug\n"
+"  -h, --help             this text\n"
+"  -V, --version          version\n"
+"\n"
+"SIGTERM and SIGINT stop it.  Exit status: 0 stopped, 1 could not start,\n"
+"2 usage, 3 the disk failed (start it again).\n";
+
+
+int
+main(int argc, char **argv)
+{
+    int                  rc;
+    mgr_user_t           user;
+    mgr_options_t        options;
+    static mgr_server_t  server;
+
+    rc = mgr_options(&options, argc, argv);
+
+    if (rc >= 0) {
+        return rc;
+    }
+
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    umask(027);
+    mgr_raise_nofile();
+
+    if (mgr_prepare(&options, &user, &server) != 0
+        || mgr_open(&options, &user, &server) != 0)
+    {
+        return 1;
+    }
+
+    rc = 1;
+
+    if (mgr_secrets(&options, &server) == 0) {
+        rc = mgr_run(&options, &user, &server);
+    }
+
+    ims_pool_writer_close(server.pool);
+    mgr_secrets_free(server.secrets);
+
+    return rc;
+}
+
+
+/* -1: go on, else the exit status */
+
+static int
+mgr_options(mgr_options_t *o, int argc, char **argv)
+{
+    int  c, level;
+
+    static const struct option  longopts[] = {
+        { "dir", required_argument, NULL, 'd' },
+        { "socket", required_argument, NULL, 's' },
+        { "user", required_argument, NULL, 'u' },
+        { "group", required_argument, NULL, 'g' },
+        { "secrets", required_argument, NULL, 'S' },
+        { "volatile", no_argument, NULL, 'v' },
+        { "log-level", required_argument, NULL, 'l' },
+        { "help", no_argument, NULL, 'h' },
+        { "version", no_argument, NULL, 'V' },
+        { NULL, 0, NULL, 0 }
+    };
+
+    memset(o, 0, sizeof(mgr_options_t));
+
+    while ((c = getopt_long(argc, argv, "d:s:u:g:S:l:hV", longopts, NULL))
+           != -1)
+    {
+        switch (c) {
+
+        case 'd':
+            o->dir = optarg;
+            break;
+
+        case 's':
+            o->socket = optarg;
+            break;
+
+        case 'u':
+            o->user = optarg;
+            break;
+
+        case 'g':
+            o->group = optarg;
+            break;
+
+        case 'S':
+            o->secrets = optarg;
+            break;
+
+        case 'v':
+            o->is_volatile = true;
+            break;
+
+        case 'l':
+            level = mgr_log_level(optarg);
+
+            if (level == -1) {
+                fprintf(stderr, "ims-poolmgr: no log level \"%s\"\n", optarg);
+                return MGR_USAGE_EXIT;
+            }
+
+            mgr_log_set((mgr_log_level_t) level);
+            break;
+
+        case 'h':
+            fputs(mgr_help, stdout);
+            return 0;
+
+        case 'V':
+            puts("ims-poolmgr " MGR_VERSION);
+            return 0;
+
+        default:
+            fputs("Try \"ims-poolmgr --help\".\n", stderr);
+            return MGR_USAGE_EXIT;
+        }
+    }
+
+    if (o->dir == NULL || o->socket == NULL || optind != argc) {
+        fputs("ims-poolmgr: --dir and --socket are needed, and nothing else.\n"
+              "Try \"ims-poolmgr --help\".\n", stderr);
+        return MGR_USAGE_EXIT;
+    }
+
+    return -1;
+}
+
+
+/* What only root can do, and then no more of root. */
+
+static int
+mgr_prepare(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
+{
+    char   err[512], path[4096];
+    char  *parent;
+
+    err[0] = '\0';
+
+    if (mgr_user_find(u, o->user, o->group, err, sizeof(err)) != 0) {
+        goto failed;
+    }
+
+    if (o->secrets != NULL
+        && mgr_secrets_load(&s->secrets, o->secrets, u->uid, err, sizeof(err))
+           != 0)
+    {
+        goto failed;
+    }
+
+    if (u->drop) {
+
+        snprintf(path, sizeof(path), "%s", o->socket);
+        parent = dirname(path);
+
+        if (mgr_user_directory(u, o->dir, 0750, true, err, sizeof(err)) != 0
+            || mgr_user_directory(u, parent, 0755, false, err, sizeof(err))
+               != 0
+            || mgr_user_become(u, err, sizeof(err)) != 0)
+        {
+            goto failed;
+        }
+    }
+
+    return 0;
+
+failed:
+
+    mgr_log(MGR_LOG_EMERG, "%s", err);
+
+    return -1;
+}
+
+
+static int
+mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
+{
+    int                 rc;
+    char                err[512];
+    ims_pool_options_t  opt;
+    ims_pool_started_t  st;
+
+    memset(&opt, 0, sizeof(opt));
+    memset(&st, 0, sizeof(st));
+
+    err[0] = '\0';
+
+    opt.dir = o->dir;
+    opt.gid = u->has_gid ? (long) u->gid : -1;
+    opt.is_volatile = o->is_volatile;
+
+    rc = ims_pool_writer_open(&s->pool, &opt, &st, err, sizeof(err));
+
+    if (rc != IMS_POOL_OK) {
+        mgr_log(MGR_LOG_EMERG, "%s",
+                err[0] ? err : ims_pool_strerror(rc));
+        return -1;
+    }
+
+    mgr_log(MGR_LOG_NOTICE, "pool directory \"%s\" %s, incarnation %llu",
+            o->dir, st.created ? "made" : "opened",
+            (unsigned long long) st.incarnation);
+
+    if (st.new_keys) {
+        mgr_log(MGR_LOG_NOTICE, "new keys were made");
+    }
+
+    if (st.undone != 0) {
+        mgr_log(MGR_LOG_WARN, "%u unfinished imports are taken out",
+                st.undone);
+    }
+
+    if (st.fenced) {
+        mgr_log(MGR_LOG_ALERT, "commits may be lost: all leases are ended");
+    }
+
+    if (st.hold_until > st.now) {
+        mgr_log(MGR_LOG_ALERT, "nothing is given for the next %llu seconds",
+                (unsigned long long) (st.hold_until - st.now + 999) / 1000);
+    }
+
+    if (o->is_volatile) {
+        mgr_log(MGR_LOG_WARN, "--volatile: the file system is not judged, a "
+                "power cut may lose leases");
+    }
+
+    return 0;
+}
+
+
+static int
+mgr_secrets(mgr_options_t *o, mgr_server_t *s)
+{
+    char  err[512], path[4096];
+
+    err[0] = '\0';
+
+    if (o->secrets == NULL) {
+
+        snprintf(path, sizeof(path), "%s/secrets", o->dir);
+
+        if (mgr_secrets_make(path, err, sizeof(err)) != 0
+            || mgr_secrets_load(&s->secrets, path, geteuid(), err,
+                                sizeof(err))
+               != 0)
+        {
+            mgr_log(MGR_LOG_EMERG, "%s", err);
+            return -1;
+        }
+    }
+
+    if (s->secrets == NULL) {
+        mgr_log(MGR_LOG_WARN, "there are no secrets: only root and user %u "
+                "may do anything", (unsigned) geteuid());
+    }
+
+    return 0;
+}
+
+
+static int
+mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
+{
+    int          fd, i, rc;
+    char         err[512];
+    uv_loop_t   *loop;
+    uv_signal_t  sig[2];
+
+    static const int  signals[] = { SIGTERM, SIGINT };
+
+    fd = mgr_user_listen(u, o->socket, err, sizeof(err));
+
+    if (fd == -1) {
+        mgr_log(MGR_LOG_EMERG, "%s", err);
+        return 1;
+    }
+
+    loop = uv_default_loop();
+    s->started = ims_wall_ms();
+    rc = mgr_server_start(s, loop, fd);
+
+    for (i = 0; i < 2 && rc == 0; i++) {
+
+        uv_signal_init(loop, &sig[i]);
+        sig[i].data = s;
+        rc = uv_signal_start(&sig[i], mgr_on_signal, signals[i]);
+
+        /* only connections keep the loop alive */
+        uv_unref((uv_handle_t *) &sig[i]);
+    }
+
+    if (rc != 0) {
+        mgr_log(MGR_LOG_EMERG, "cannot start: %s", uv_strerror(rc));
+        unlink(o->socket);
+        return 1;
+    }
+
+    mgr_log(MGR_LOG_NOTICE, "ims-poolmgr " MGR_VERSION " ready on \"%s\"",
+            o->socket);
+
+    uv_run(loop, UV_RUN_DEFAULT);
+
+    unlink(o->socket);
+    mgr_log(MGR_LOG_NOTICE, "stopped");
+
+    return s->exit_code;
+}
+
+
+static void
+mgr_on_signal(uv_signal_t *h, int signo)
+{
+    mgr_log(MGR_LOG_NOTICE, "signal %d, stopping", signo);
+    mgr_server_stop(h->data, 0);
+}
+
+
+static void
+mgr_raise_nofile(void)
+{
+    struct rlimit  rl;
+
+    if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < MGR_NOFILE) {
+        rl.rlim_cur = rl.rlim_max < MGR_NOFILE ? rl.rlim_max : MGR_NOFILE;
+        (void) setrlimit(RLIMIT_NOFILE, &rl);
+    }
+}
