@@ -62,7 +62,7 @@ typedef struct ims_trans_flow_s  ims_trans_flow_t;
 typedef struct ims_trans_s       ims_trans_t;
 
 
-/* a saved message; data is NUL-terminated for debuggers only */
+/* a saved message */
 typedef struct ims_trans_buf_s   ims_trans_buf_t;
 
 struct ims_trans_buf_s {
@@ -222,8 +222,8 @@ typedef uint64_t (*ims_trans_expire_pt)(void *arg, ims_trans_t *t,
 
 /*
  * Calls cb for the records whose deadline is <= now, earliest first, at most
- * max of them; a deadline that cb sets to now or before has its turn in the
- * next call.  Returns the number of calls.
+ * max of them; what cb returns is at least now + 1, so no record has two turns.
+ * Returns the number of calls.
  */
 uint32_t ims_trans_expire(ims_trans_pool_t *p, uint64_t now,
     ims_trans_expire_pt cb, void *arg, uint32_t max);
@@ -246,8 +246,9 @@ uint32_t ims_trans_flow_count(ims_trans_pool_t *p, uint32_t slot,
 /* -- saved messages and hashes ------------------------------------------- */
 
 /*
- * Copies the pieces' n bytes into *buf (&t->request, &t->response), replacing
- * what was there.  False: no memory; *buf is NULL then.
+ * Copies the pieces into *buf (&t->request, &t->response), replacing what was
+ * there, of which they may be parts.  False: no memory, or above 128 KiB; *buf
+ * is NULL then.
  */
 bool ims_trans_save(ims_trans_pool_t *p, ims_trans_buf_t **buf,
     const ims_str_t *pieces, unsigned npieces);
