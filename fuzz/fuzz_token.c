@@ -4,6 +4,7 @@
  * Tokens.  Input that is the text of a token goes in as it is.  Everything is
  * also taken as claims, and put, signed, behind a good header: so the fuzzer
  * gets past the signature, and what it finds accepted must obey the rules.
+ * corpus/token has claims to begin with.
  */
 
 #include <stdio.h>

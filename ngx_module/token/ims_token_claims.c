@@ -176,8 +176,7 @@ ims_token_sub_ok(ims_str_t value)
 {
     uint8_t  tag[16];
 
-    return value.n == IMS_TOKEN_SUB_LEN
-           && ims_b64url_decode(tag, sizeof(tag), value) == sizeof(tag);
+    return ims_b64url_decode(tag, sizeof(tag), value) == sizeof(tag);
 }
 
 
