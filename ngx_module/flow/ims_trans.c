@@ -15,7 +15,7 @@
 #define IMS_TRANS_BUF_MIN    512          /* size classes: 512 << class */
 #define IMS_TRANS_CLASSES    9            /* up to 128 KiB */
 
-#define IMS_TRANS_FOLD_MAX   256          /* longest text whose case is folded */
+#define IMS_TRANS_FOLD_MAX   256          /* longest text that is folded */
 
 
 /* a flow that has records */
