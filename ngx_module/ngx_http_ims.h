@@ -185,8 +185,10 @@ typedef struct {
     size_t                        link_queue;       /* bytes a core link holds */
 
     /* set by init_module in the master, inherited by fork */
-    ims_flow_table_t             *flows;
+    ims_flow_table_t             *flows;            /* NULL: no edge here */
     ims_flow_keys_t              *flow_keys;
+    uint64_t                      master_id;        /* random, of the master */
+    uint32_t                      cycle_no;         /* its configuration cycle */
 
     ngx_shm_zone_t               *counters_zone;
     ngx_atomic_t                 *counters;         /* NGX_HTTP_IMS_NCOUNTERS */
@@ -218,6 +220,7 @@ typedef struct {
     ngx_str_t                     identity_realm;   /* default: issuer's name */
     ngx_http_complex_value_t     *identity_ws_uri;  /* NULL: derived */
     ngx_str_t                     identity_cookie;
+    ngx_str_t                     identity_path;    /* of the cookie */
     ngx_flag_t                    identity_anonymous;
     ngx_uint_t                    endpoint;         /* NGX_HTTP_IMS_IS_* */
 } ngx_http_ims_loc_conf_t;
@@ -300,6 +303,7 @@ struct ngx_http_ims_session_s {
     uint64_t                      lease;
     uint64_t                      sid;
     uint64_t                      end;              /* PT, as last looked at */
+    uint32_t                      epoch;            /* recheck_epoch then */
     u_char                        holder[IMS_POOL_HOLDER_LEN];
 
     ims_reg_grant_t              *grant;            /* its verified token */
@@ -349,12 +353,22 @@ struct ngx_http_ims_worker_s {
 
     ims_trans_pool_t             *trans;
     ngx_event_t                   trans_event;      /* deadlines */
+    ngx_queue_t                   pending;          /* records without answer */
+    ngx_uint_t                    npending;
     ngx_http_ims_pool_t          *pool;
     ngx_http_ims_pool_client_t   *wwsf;             /* made at first use */
     ngx_http_ims_pool_client_t   *edge;
 
     ngx_event_t                   sweep_event;
     ims_flow_sweep_t              sweep;
+    ngx_uint_t                    nderegister;      /* the edge's, in flight */
+
+    ngx_queue_t                   recheck;          /* sessions to look at */
+    ngx_event_t                   recheck_event;
+    uint32_t                      recheck_epoch;
+
+    ngx_event_t                   tick_event;
+    ngx_connection_t              dummy;            /* data of bare timers */
 
     u_char                       *buffer;           /* one read, any socket */
     size_t                        buffer_size;
@@ -371,6 +385,8 @@ struct ngx_http_ims_worker_s {
     ims_flow_data_t               data;
 
     ngx_uint_t                    exit_turns;       /* looks for a successor */
+    uint32_t                      core_min;         /* s; raised by any 423 */
+    unsigned                      succeeded:1;      /* newer workers live */
     unsigned                      leaving:1;
 };
 
@@ -495,7 +511,8 @@ void ngx_http_ims_pool_cancel(ngx_http_ims_pool_call_t *call);
 /* pool report, lossy: a registration at the core may last until PT ms */
 void ngx_http_ims_pool_report(ngx_http_ims_worker_t *w, uint64_t ident,
     uint64_t lease, uint64_t flow, uint64_t until);
-/* exit_process: close what is open */
+/* init_process (connects to nothing) and exit_process (closes what is open) */
+ngx_int_t ngx_http_ims_pool_client_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_pool_client_exit(ngx_http_ims_worker_t *w);
 /* for ims_status: is there a connection of the wwsf role */
 ngx_uint_t ngx_http_ims_pool_client_up(ngx_http_ims_worker_t *w);
@@ -509,6 +526,11 @@ ngx_int_t ngx_http_ims_pool_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_pool_exit(ngx_http_ims_worker_t *w);
 /* the reader, or NULL while the database cannot be read (answer 503) */
 ims_pool_reader_t *ngx_http_ims_pool_reader(ngx_http_ims_worker_t *w);
+/*
+ * Settle the flows whose leases ended early since the last call: nanoseconds
+ * if nothing was committed.  NGX_ERROR: nothing is known (503).
+ */
+ngx_int_t ngx_http_ims_pool_feed(ngx_http_ims_worker_t *w);
 
 
 /* ngx_http_ims_worker.c: the state of a worker, from start to leaving */
@@ -602,14 +624,25 @@ void ngx_http_ims_sweeper_failed(ims_trans_t *t);
 #define NGX_HTTP_IMS_TRANS_REGISTER    1
 #define NGX_HTTP_IMS_TRANS_DEREGISTER  2
 
-/* what ims_trans_t.data points to, malloc'd: freed with the record */
+#define NGX_HTTP_IMS_FIRST_WRITE  2000      /* ms from the look (POOL.md 1 c) */
+
+/*
+ * What ims_trans_t.data points to, malloc'd: freed with the record.
+ * t->request has the bytes sent, for sending them again; t->response, until
+ * there is an answer, the bytes that the client sent, for another peer.
+ */
 typedef struct {
+    ngx_queue_t                   queue;            /* worker->pending */
+    ims_trans_t                  *trans;
     ngx_uint_t                    procedure;
     ngx_http_ims_addr_t           peer;
-    ngx_http_ims_group_t         *group;            /* REGISTER */
+    ngx_http_ims_loc_conf_t      *conf;             /* REGISTER */
+
     uint64_t                      looked;           /* BOOTTIME ms of the look */
-    uint64_t                      end;              /* BOOTTIME ms of lease end */
+    uint64_t                      end;              /* lease's end, BOOTTIME ms */
     uint64_t                      delay;            /* D, ms */
+    uint64_t                      first_write;      /* BOOTTIME ms at the latest */
+
     ngx_uint_t                    tries;            /* peers tried */
     uint32_t                      serial;           /* of the session */
     uint32_t                      expires;          /* x */
@@ -618,9 +651,11 @@ typedef struct {
     uint16_t                      instance_len;     /* 0: none */
     uint16_t                      contact_len;
     uint16_t                      aor_len;
+    uint16_t                      uri_len;
+    unsigned                      pending:1;
     unsigned                      resent:1;
-    unsigned                      star:1;
-    u_char                        text[];           /* instance, contact, aor */
+    u_char                        text[];           /* instance, contact, aor
+                                                       (canonical), To's URI */
 } ngx_http_ims_trans_data_t;
 
 /*
