@@ -747,7 +747,13 @@ ngx_http_ims_identity_ws_uri(ngx_http_request_t *r, ngx_str_t *uri)
     ilcf = ngx_http_get_module_loc_conf(r, ngx_http_ims_module);
 
     if (ilcf->identity_ws_uri) {
-        return ngx_http_complex_value(r, ilcf->identity_ws_uri, uri);
+        if (ngx_http_complex_value(r, ilcf->identity_ws_uri, uri) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (!ims_str_eq(ngx_http_ims_str(uri), IMS_STR("auto"))) {
+            return NGX_OK;
+        }
     }
 
     host = r->headers_in.host ? &r->headers_in.host->value
