@@ -326,6 +326,7 @@ typedef struct {
     uint64_t  first;            /* ident; the others follow without gaps */
     uint64_t  count;
     uint64_t  done;             /* published or taken out so far */
+    uint64_t  rest;             /* ms that its identities rest first */
     uint64_t  wall;
 } ims_pool_import_t;
 

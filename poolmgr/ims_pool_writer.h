@@ -163,7 +163,8 @@ typedef enum {
     IMS_POOL_ROW_COUNT,         /* no IMPU, or too many */
     IMS_POOL_ROW_LONG,          /* names too long in all */
     IMS_POOL_ROW_IMPI_TAKEN,
-    IMS_POOL_ROW_IMPU_TAKEN     /* at says which; also twice in this row */
+    IMS_POOL_ROW_IMPU_TAKEN,    /* at says which; also twice in this row */
+    IMS_POOL_ROW_DISPLAY        /* control characters or over 255 bytes */
 } ims_pool_row_fault_e;
 
 typedef struct {
@@ -384,6 +385,7 @@ typedef enum {
     IMS_POOL_FAULT_FEED,        /* a gap in the sequence */
     IMS_POOL_FAULT_TOTAL,       /* a pool's total */
     IMS_POOL_FAULT_FLOOR,       /* incarnation above the floor's */
+    IMS_POOL_FAULT_HIST,        /* leases overlap, or begin in a rest */
     IMS_POOL_FAULTS
 } ims_pool_fault_e;
 

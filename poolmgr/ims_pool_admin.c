@@ -1,0 +1,377 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * Pools.
+ */
+
+#include "ims_pool_wint.h"
+
+
+#define IMS_POOL_TTL         (600 * 1000ull)
+#define IMS_POOL_TTL_MAX     (3600 * 1000ull)
+#define IMS_POOL_DELAY       (64 * 1000ull)
+#define IMS_POOL_MARGIN      (30 * 1000ull)
+#define IMS_POOL_CORE_MIN    60
+
+/* what an administrator may ask for, ms and s */
+#define IMS_POOL_TTL_LEAST   1000ull
+#define IMS_POOL_TTL_MOST    (30 * 86400 * 1000ull)
+#define IMS_POOL_DELAY_MOST  (86400 * 1000ull)
+#define IMS_POOL_CORE_MOST   86400
+
+
+static bool ims_pool_name_ok(ims_str_t name);
+static bool ims_pool_home_ok(ims_str_t home);
+static bool ims_pool_realms_ok(ims_str_t realms);
+static bool ims_pool_times_ok(const ims_pool_head_t *h);
+static void ims_pool_spec_times(ims_pool_head_t *h,
+    const ims_pool_spec_t *spec);
+static int ims_pool_put_new(ims_pool_writer_t *w, ims_pool_t *pool);
+
+
+int
+ims_pool_create(ims_pool_writer_t *w, const ims_pool_spec_t *spec,
+    uint32_t *pool)
+{
+    int               rc;
+    ims_pool_t        p;
+    ims_pool_head_t  *h;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    if (!ims_pool_name_ok(spec->name) || !ims_pool_home_ok(spec->home)
+        || !ims_pool_realms_ok(spec->realms))
+    {
+        return IMS_POOL_BADARG;
+    }
+
+    rc = ims_pool_w_by_name(w, spec->name, &p);
+
+    if (rc != IMS_POOL_NOPOOL) {
+        return rc == IMS_POOL_OK ? IMS_POOL_EXISTS : rc;
+    }
+
+    memset(&p, 0, sizeof(p));
+    h = &p.head;
+
+    h->ttl = IMS_POOL_TTL;
+    h->delay = IMS_POOL_DELAY;
+    h->core_min = IMS_POOL_CORE_MIN;
+    h->per = IMS_POOL_PER_USER;
+    h->edges = IMS_POOL_EDGES_LOCAL;
+    h->created_wall = w->wall;
+
+    ims_pool_spec_times(h, spec);
+
+    h->nname = (uint16_t) spec->name.n;
+    memcpy(p.name, spec->name.p, spec->name.n);
+
+    h->nhome = (uint16_t) spec->home.n;
+    memcpy(p.home, spec->home.p, spec->home.n);
+
+    h->nrealms = (uint16_t) spec->realms.n;
+
+    if (spec->realms.n) {
+        memcpy(p.realms, spec->realms.p, spec->realms.n);
+    }
+
+    if (!ims_pool_times_ok(h)) {
+        return IMS_POOL_BADARG;
+    }
+
+    rc = ims_pool_put_new(w, &p);
+
+    if (rc == IMS_POOL_OK) {
+        *pool = h->pool;
+    }
+
+    return rc;
+}
+
+
+static int
+ims_pool_put_new(ims_pool_writer_t *w, ims_pool_t *pool)
+{
+    int               rc;
+    ims_pool_head_t  *h;
+
+    h = &pool->head;
+
+    /* the floor first: it must cover what this pool will promise */
+
+    rc = ims_pool_floor_write(w, w->floor.incarnation, ims_pool_term(h));
+
+    if (rc != IMS_POOL_OK) {
+        return rc == IMS_POOL_NOSPACE ? rc : IMS_POOL_INTERNAL;
+    }
+
+    h->pool = ++w->state.last_pool;
+
+    /* ids given before this pool was made are none of its own */
+
+    h->fence = w->state.last_lease;
+    h->fence_pt = w->now;
+
+    rc = ims_pool_w_put(w, IMS_POOL_T_POOLNAME, pool->name, h->nname,
+                        &h->pool, sizeof(h->pool), 0);
+
+    return rc == IMS_POOL_OK ? ims_pool_w_put_pool(w, pool) : rc;
+}
+
+
+int
+ims_pool_alter(ims_pool_writer_t *w, const ims_pool_spec_t *spec)
+{
+    int               rc;
+    ims_pool_t        p;
+    ims_pool_head_t  *h;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_w_by_name(w, spec->name, &p);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (spec->home.n || !ims_pool_realms_ok(spec->realms)) {
+        return IMS_POOL_BADARG;
+    }
+
+    h = &p.head;
+    ims_pool_spec_times(h, spec);
+
+    if (spec->realms.p != NULL) {
+        h->nrealms = (uint16_t) spec->realms.n;
+        memcpy(p.realms, spec->realms.p, spec->realms.n);
+        p.realms[spec->realms.n] = '\0';
+    }
+
+    if (!ims_pool_times_ok(h)) {
+        return IMS_POOL_BADARG;
+    }
+
+    rc = ims_pool_floor_write(w, w->floor.incarnation, ims_pool_term(h));
+
+    if (rc != IMS_POOL_OK) {
+        return rc == IMS_POOL_NOSPACE ? rc : IMS_POOL_INTERNAL;
+    }
+
+    return ims_pool_w_put_pool(w, &p);
+}
+
+
+/* fields of spec that are 0 keep what they have; new ones get the default */
+
+static void
+ims_pool_spec_times(ims_pool_head_t *h, const ims_pool_spec_t *spec)
+{
+    if (spec->ttl) {
+        h->ttl = spec->ttl;
+    }
+
+    if (spec->ttl_max) {
+        h->ttl_max = spec->ttl_max;
+
+    } else if (h->ttl_max == 0) {
+        h->ttl_max = h->ttl > IMS_POOL_TTL_MAX ? h->ttl : IMS_POOL_TTL_MAX;
+    }
+
+    if (spec->delay) {
+        h->delay = spec->delay;
+    }
+
+    if (spec->margin) {
+        h->margin = spec->margin;
+
+    } else if (h->margin == 0) {
+        h->margin = IMS_POOL_MARGIN + h->ttl_max / 1000;
+    }
+
+    if (spec->core_min) {
+        h->core_min = spec->core_min;
+    }
+}
+
+
+static bool
+ims_pool_times_ok(const ims_pool_head_t *h)
+{
+    return h->ttl >= IMS_POOL_TTL_LEAST && h->ttl <= h->ttl_max
+           && h->ttl_max <= IMS_POOL_TTL_MOST
+           && h->delay <= IMS_POOL_DELAY_MOST
+           && h->margin <= IMS_POOL_DELAY_MOST
+           && h->core_min <= IMS_POOL_CORE_MOST;
+}
+
+
+static bool
+ims_pool_name_char(uint8_t c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z')
+           || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_';
+}
+
+
+static bool
+ims_pool_name_ok(ims_str_t name)
+{
+    size_t  i;
+
+    for (i = 0; i < name.n; i++) {
+        if (!ims_pool_name_char(name.p[i])) {
+            return false;
+        }
+    }
+
+    return name.n != 0 && name.n <= IMS_POOL_NAME_MAX;
+}
+
+
+/* a host name in lower case: it is compared as bytes, and written into SIP */
+
+static bool
+ims_pool_home_ok(ims_str_t home)
+{
+    size_t  i;
+
+    for (i = 0; i < home.n; i++) {
+        if (!ims_pool_name_char(home.p[i]) || home.p[i] == '_'
+            || home.p[i] != ims_lower(home.p[i]))
+        {
+            return false;
+        }
+    }
+
+    return home.n != 0 && home.n <= IMS_POOL_HOME_MAX && home.p[0] != '.'
+           && home.p[0] != '-' && home.p[home.n - 1] != '.';
+}
+
+
+/* words of printable ASCII with one comma between two of them */
+
+static bool
+ims_pool_realms_ok(ims_str_t realms)
+{
+    size_t  i, word;
+
+    if (realms.n == 0) {
+        return true;
+    }
+
+    word = 0;
+
+    for (i = 0; i < realms.n; i++) {
+
+        if (realms.p[i] == ',') {
+            if (word == 0) {
+                return false;
+            }
+
+            word = 0;
+            continue;
+        }
+
+        if (realms.p[i] <= ' ' || realms.p[i] >= 0x7f
+            || ++word > IMS_POOL_REALM_MAX)
+        {
+            return false;
+        }
+    }
+
+    return word != 0 && realms.n <= IMS_POOL_REALMS_MAX;
+}
+
+
+uint64_t
+ims_pool_term(const ims_pool_head_t *h)
+{
+    return h->ttl_max + h->delay + h->margin;
+}
+
+
+int
+ims_pool_w_term(ims_pool_writer_t *w, uint64_t *term)
+{
+    int         rc;
+    uint32_t    number;
+    ims_pool_t  pool;
+
+    *term = 0;
+
+    for (number = 1; number <= w->state.last_pool; number++) {
+
+        rc = ims_pool_w_pool(w, number, &pool);
+
+        if (rc == IMS_POOL_NOTFOUND) {
+            continue;
+        }
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+
+        if (*term < ims_pool_term(&pool.head)) {
+            *term = ims_pool_term(&pool.head);
+        }
+    }
+
+    return IMS_POOL_OK;
+}
+
+
+int
+ims_pool_w_fence(ims_pool_writer_t *w, ims_pool_t *pool, uint64_t fence)
+{
+    int             rc;
+    ims_pool_rec_t  whole;
+
+    pool->head.fence = fence;
+    pool->head.fence_pt = w->now;
+
+    rc = ims_pool_w_put_pool(w, pool);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    /* ident 0 */
+
+    memset(&whole, 0, sizeof(whole));
+    whole.pool = pool->head.pool;
+    whole.lease = fence;
+
+    return ims_pool_w_feed(w, &whole, IMS_POOL_END_FENCED);
+}
+
+
+int
+ims_pool_w_fence_all(ims_pool_writer_t *w, uint64_t fence)
+{
+    int         rc;
+    uint32_t    number;
+    ims_pool_t  pool;
+
+    for (number = 1; number <= w->state.last_pool; number++) {
+
+        rc = ims_pool_w_pool(w, number, &pool);
+
+        if (rc == IMS_POOL_NOTFOUND) {
+            continue;
+        }
+
+        if (rc == IMS_POOL_OK) {
+            rc = ims_pool_w_fence(w, &pool, fence);
+        }
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+    }
+
+    return IMS_POOL_OK;
+}

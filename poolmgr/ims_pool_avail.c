@@ -1,0 +1,297 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * The order in which identities are given: tree `avail`, one row an identity,
+ * whose time is a lower bound of the record's rest.
+ *
+ * Renewals raise the rest and leave the row where it is; who comes to a row
+ * whose record rests longer moves it back.  A renewal costs one such move at
+ * most, whenever it is made.
+ */
+
+#include "ims_pool_wint.h"
+
+
+#define IMS_POOL_HEADS       64     /* rows looked at in one go */
+#define IMS_POOL_ROUNDS      64     /* goes of one command */
+#define IMS_POOL_RETRY_S     60     /* nothing in the pool at all */
+
+
+/* What one go over the head of a pool's rows found. */
+typedef struct {
+    ims_pool_rec_t    rec;                      /* if found */
+    ims_pool_avail_t  back[IMS_POOL_HEADS];     /* rows that came too early */
+    unsigned          nback;
+    unsigned          found:1;
+    unsigned          end:1;        /* no further rows of which time <= now */
+} ims_pool_heads_t;
+
+
+static int ims_pool_avail_scan(ims_pool_writer_t *w, ims_pool_avail_t *from,
+    ims_pool_heads_t *heads);
+static void ims_pool_avail_judge(ims_pool_writer_t *w,
+    const ims_pool_avail_t *a, ims_pool_heads_t *heads);
+static int ims_pool_avail_back(ims_pool_writer_t *w,
+    const ims_pool_heads_t *heads);
+static int ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool,
+    uint32_t *retry_s);
+
+
+int
+ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, ims_pool_rec_t *rec,
+    uint32_t *retry_s)
+{
+    int               rc;
+    unsigned          round;
+    ims_pool_heads_t  heads;
+    ims_pool_avail_t  from;
+
+    memset(&from, 0, sizeof(from));
+    from.pool = pool;
+
+    for (round = 0; round < IMS_POOL_ROUNDS; round++) {
+
+        rc = ims_pool_avail_scan(w, &from, &heads);
+
+        if (rc == IMS_POOL_OK) {
+            rc = ims_pool_avail_back(w, &heads);
+        }
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+
+        if (heads.found) {
+            *rec = heads.rec;
+            return IMS_POOL_OK;
+        }
+
+        if (heads.end) {
+            return ims_pool_avail_retry(w, pool, retry_s);
+        }
+    }
+
+    /* the rest of the moves is left to the next command */
+
+    *retry_s = 1;
+
+    return IMS_POOL_EXHAUSTED;
+}
+
+
+int
+ims_pool_w_settle(ims_pool_writer_t *w, uint32_t pool, unsigned max)
+{
+    int               rc;
+    unsigned          n;
+    ims_pool_heads_t  heads;
+    ims_pool_avail_t  from;
+
+    memset(&from, 0, sizeof(from));
+    from.pool = pool;
+
+    for (n = 0; n < max; n += IMS_POOL_HEADS) {
+
+        rc = ims_pool_avail_scan(w, &from, &heads);
+
+        if (rc == IMS_POOL_OK) {
+            rc = ims_pool_avail_back(w, &heads);
+        }
+
+        if (rc != IMS_POOL_OK || heads.found || heads.end) {
+            return rc;
+        }
+    }
+
+    return IMS_POOL_MORE;
+}
+
+
+/*
+ * Up to IMS_POOL_HEADS rows from *from on, which is moved behind the last one
+ * looked at; nothing is written, so that a cursor is safe.
+ */
+static int
+ims_pool_avail_scan(ims_pool_writer_t *w, ims_pool_avail_t *from,
+    ims_pool_heads_t *heads)
+{
+    int               rc;
+    MDB_val           k, v;
+    uint8_t           key[IMS_POOL_AVAIL_KEY];
+    unsigned          n;
+    MDB_cursor       *cursor;
+    ims_pool_avail_t  a;
+
+    heads->nback = 0;
+    heads->found = 0;
+    heads->end = 0;
+
+    rc = mdb_cursor_open(w->txn, w->dbi[IMS_POOL_T_AVAIL], &cursor);
+    if (rc != 0) {
+        return ims_pool_w_fail(w, rc);
+    }
+
+    ims_pool_avail_key(key, from);
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+
+    for (n = 0; n < IMS_POOL_HEADS && !heads->found; n++) {
+
+        rc = mdb_cursor_get(cursor, &k, &v, n ? MDB_NEXT : MDB_SET_RANGE);
+
+        if (rc != 0 || !ims_pool_avail_parse(&k, &a) || a.pool != from->pool
+            || a.time > w->now)
+        {
+            heads->end = 1;
+            break;
+        }
+
+        ims_pool_avail_judge(w, &a, heads);
+
+        from->time = a.time;
+        from->ident = a.ident + 1;
+    }
+
+    mdb_cursor_close(cursor);
+
+    if (rc != 0 && rc != MDB_NOTFOUND) {
+        return ims_pool_w_fail(w, rc);
+    }
+
+    return IMS_POOL_OK;
+}
+
+
+static void
+ims_pool_avail_judge(ims_pool_writer_t *w, const ims_pool_avail_t *a,
+    ims_pool_heads_t *heads)
+{
+    uint8_t          key[8];
+    ims_str_t        row;
+    ims_pool_rec_t  *rec;
+
+    rec = &heads->rec;
+    ims_pool_be64(key, a->ident);
+
+    /* what is damaged is never given; the others go on */
+
+    if (ims_pool_w_rec(w, a->ident, rec) != IMS_POOL_OK
+        || ims_pool_w_row(w, IMS_POOL_T_NAME, key, sizeof(key), &row)
+           != IMS_POOL_OK)
+    {
+        return;
+    }
+
+    if (rec->pool != a->pool || rec->avail != a->time) {
+        w->damaged++;
+        return;
+    }
+
+    if (rec->flags & IMS_POOL_F_OFF) {
+        return;
+    }
+
+    if (rec->rest > w->now) {
+        heads->back[heads->nback++] = *a;
+        return;
+    }
+
+    heads->found = 1;
+}
+
+
+static int
+ims_pool_avail_back(ims_pool_writer_t *w, const ims_pool_heads_t *heads)
+{
+    int             rc;
+    unsigned        i;
+    ims_pool_rec_t  rec;
+
+    for (i = 0; i < heads->nback; i++) {
+
+        rc = ims_pool_w_rec(w, heads->back[i].ident, &rec);
+
+        if (rc == IMS_POOL_OK) {
+            rc = ims_pool_w_avail_move(w, &rec, rec.rest);
+        }
+
+        if (rc == IMS_POOL_OK) {
+            rc = ims_pool_w_put_rec(w, &rec);
+        }
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+    }
+
+    return IMS_POOL_OK;
+}
+
+
+/* with nothing to give: when the first row's record has rested */
+
+static int
+ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
+{
+    int               rc;
+    MDB_val           k, v;
+    uint8_t           key[IMS_POOL_AVAIL_KEY];
+    uint64_t          s;
+    MDB_cursor       *cursor;
+    ims_pool_rec_t    rec;
+    ims_pool_avail_t  a;
+
+    *retry_s = IMS_POOL_RETRY_S;
+
+    rc = mdb_cursor_open(w->txn, w->dbi[IMS_POOL_T_AVAIL], &cursor);
+    if (rc != 0) {
+        return ims_pool_w_fail(w, rc);
+    }
+
+    a.pool = pool;
+    a.time = w->now + 1;
+    a.ident = 0;
+    ims_pool_avail_key(key, &a);
+
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+
+    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+
+    if (rc == 0 && ims_pool_avail_parse(&k, &a) && a.pool == pool
+        && ims_pool_w_rec(w, a.ident, &rec) == IMS_POOL_OK)
+    {
+        s = rec.rest > w->now ? (rec.rest - w->now + 999) / 1000 : 1;
+        *retry_s = s < UINT32_MAX ? (uint32_t) s : UINT32_MAX;
+    }
+
+    mdb_cursor_close(cursor);
+
+    return IMS_POOL_EXHAUSTED;
+}
+
+
+int
+ims_pool_w_avail_move(ims_pool_writer_t *w, ims_pool_rec_t *rec, uint64_t time)
+{
+    int               rc;
+    uint8_t           key[IMS_POOL_AVAIL_KEY];
+    ims_pool_avail_t  a;
+
+    a.pool = rec->pool;
+    a.time = rec->avail;
+    a.ident = rec->ident;
+    ims_pool_avail_key(key, &a);
+
+    rc = ims_pool_w_del(w, IMS_POOL_T_AVAIL, key, sizeof(key));
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    rec->avail = time;
+    a.time = time;
+    ims_pool_avail_key(key, &a);
+
+    return ims_pool_w_put(w, IMS_POOL_T_AVAIL, key, sizeof(key), NULL, 0, 0);
+}

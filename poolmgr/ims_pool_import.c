@@ -1,0 +1,827 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * Identities come in: one by one, or by an import that is all or nothing.
+ *
+ * An import's rows are staged: in `ident`, `name` and `uri`, so that nothing
+ * can be imported twice, but not in `avail`, so that nobody gets them.  Its
+ * end is one write, after which they are published in slices; and a start of
+ * the pool manager finishes or undoes what it finds.
+ */
+
+#include "ims_pool_wint.h"
+#include "sip/ims_sip_uri.h"
+
+
+#define IMS_POOL_DISPLAY_MAX   255
+#define IMS_POOL_START_SLICE   1000
+#define IMS_POOL_RANGE_DIGITS  9
+
+
+/* An identity's names made ready for writing. */
+typedef struct {
+    ims_pool_names_t  names;                            /* buf is not used */
+    size_t            n;                                /* of row */
+    uint8_t           row[IMS_POOL_NAMES_MAX];
+    uint8_t           canon[IMS_POOL_IMPUS][IMS_POOL_KEY_MAX];
+    uint8_t           fold[IMS_POOL_IMPUS][IMS_POOL_KEY_MAX];
+    size_t            nfold[IMS_POOL_IMPUS];
+    uint8_t           impi[IMS_POOL_KEY_MAX];
+    size_t            nimpi;
+} ims_pool_prep_t;
+
+
+static ims_pool_row_fault_e ims_pool_prepare(ims_pool_prep_t *prep,
+    const ims_pool_identity_t *row, uint64_t ident, uint32_t import_no,
+    unsigned *at);
+static ims_pool_row_fault_e ims_pool_prepare_impu(ims_pool_prep_t *prep,
+    const ims_pool_identity_t *row, unsigned i);
+static bool ims_pool_display_ok(ims_str_t display);
+static int ims_pool_unique(ims_pool_writer_t *w, const ims_pool_prep_t *prep,
+    ims_pool_row_result_t *res);
+static int ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
+    const ims_pool_identity_t *row, uint64_t rest, uint32_t import_no,
+    ims_pool_rec_t *rec, ims_pool_row_result_t *res);
+static int ims_pool_identity_uris(ims_pool_writer_t *w,
+    const ims_pool_prep_t *prep, const ims_pool_rec_t *rec);
+static int ims_pool_import_load(ims_pool_writer_t *w, uint32_t import_no,
+    ims_pool_import_t *imp);
+static int ims_pool_import_save(ims_pool_writer_t *w,
+    const ims_pool_import_t *imp);
+static int ims_pool_import_idle(ims_pool_writer_t *w);
+static int ims_pool_import_decide(ims_pool_writer_t *w, uint32_t import_no,
+    ims_pool_import_e state);
+static int ims_pool_import_publish(ims_pool_writer_t *w, uint64_t ident);
+static int ims_pool_import_remove(ims_pool_writer_t *w, uint64_t ident);
+static int ims_pool_import_unuri(ims_pool_writer_t *w, const void *key,
+    size_t n, uint64_t ident);
+static int ims_pool_count(ims_pool_writer_t *w, uint32_t pool, uint64_t n);
+
+
+const char *
+ims_pool_row_fault_text(ims_pool_row_fault_e fault)
+{
+    static const char *const  text[] = {
+        "ok", "not an IMPI", "not an IMPU", "no IMPU or too many of them",
+        "names too long", "IMPI taken", "IMPU taken", "not a display name"
+    };
+
+    return (size_t) fault < sizeof(text) / sizeof(text[0]) ? text[fault] : "?";
+}
+
+
+ims_pool_row_fault_e
+ims_pool_identity_check(const ims_pool_identity_t *row, unsigned *at)
+{
+    ims_pool_prep_t  prep;
+
+    return ims_pool_prepare(&prep, row, 0, 0, at);
+}
+
+
+static ims_pool_row_fault_e
+ims_pool_prepare(ims_pool_prep_t *prep, const ims_pool_identity_t *row,
+    uint64_t ident, uint32_t import_no, unsigned *at)
+{
+    unsigned               i;
+    ims_pool_row_fault_e   fault;
+    ims_pool_names_t      *names;
+
+    *at = 0;
+
+    if (!ims_sip_impi_ok(row->impi)) {
+        return IMS_POOL_ROW_IMPI;
+    }
+
+    prep->nimpi = ims_pool_impi_key(prep->impi, sizeof(prep->impi),
+                                    row->impi);
+
+    if (prep->nimpi == 0) {
+        return IMS_POOL_ROW_IMPI;
+    }
+
+    if (row->nimpu == 0 || row->nimpu > IMS_POOL_IMPUS) {
+        return IMS_POOL_ROW_COUNT;
+    }
+
+    if (!ims_pool_display_ok(row->display)) {
+        return IMS_POOL_ROW_DISPLAY;
+    }
+
+    names = &prep->names;
+    names->ident = ident;
+    names->impi = row->impi;
+    names->display = row->display;
+    names->nimpu = row->nimpu;
+
+    for (i = 0; i < row->nimpu; i++) {
+        *at = i;
+        fault = ims_pool_prepare_impu(prep, row, i);
+
+        if (fault != IMS_POOL_ROW_OK) {
+            return fault;
+        }
+    }
+
+    *at = 0;
+    prep->n = ims_pool_names_encode(names, import_no, prep->row,
+                                    sizeof(prep->row));
+
+    return prep->n ? IMS_POOL_ROW_OK : IMS_POOL_ROW_LONG;
+}
+
+
+static ims_pool_row_fault_e
+ims_pool_prepare_impu(ims_pool_prep_t *prep, const ims_pool_identity_t *row,
+    unsigned i)
+{
+    unsigned           j;
+    ptrdiff_t          n;
+    ims_str_t          given;
+    ims_pool_names_t  *names;
+
+    names = &prep->names;
+    given = row->impu[i];
+
+    if (!ims_sip_identity_ok(given)) {
+        return IMS_POOL_ROW_IMPU;
+    }
+
+    n = ims_sip_canon(prep->canon[i], sizeof(prep->canon[i]), given);
+
+    if (n <= 0) {
+        return IMS_POOL_ROW_IMPU;
+    }
+
+    names->impu[i].given = given;
+    names->impu[i].canon = ims_str_set(prep->canon[i], (size_t) n);
+
+    n = ims_sip_fold(prep->fold[i], sizeof(prep->fold[i]), given);
+
+    if (n <= 0) {
+        return IMS_POOL_ROW_IMPU;
+    }
+
+    prep->nfold[i] = (size_t) n;
+
+    /* tel: and sip: forms of one number are two IMPUs with one key */
+
+    for (j = 0; j < i; j++) {
+        if (ims_str_eq(names->impu[i].canon, names->impu[j].canon)) {
+            return IMS_POOL_ROW_IMPU_TAKEN;
+        }
+    }
+
+    return IMS_POOL_ROW_OK;
+}
+
+
+static bool
+ims_pool_display_ok(ims_str_t display)
+{
+    size_t  i;
+
+    for (i = 0; i < display.n; i++) {
+        if (display.p[i] < ' ' || display.p[i] == 0x7f) {
+            return false;
+        }
+    }
+
+    return display.n <= IMS_POOL_DISPLAY_MAX;
+}
+
+
+/* is any of the names taken, by whomever? */
+
+static int
+ims_pool_unique(ims_pool_writer_t *w, const ims_pool_prep_t *prep,
+    ims_pool_row_result_t *res)
+{
+    int             rc;
+    unsigned        i;
+    ims_pool_uri_t  uri;
+
+    rc = ims_pool_w_copy(w, IMS_POOL_T_URI, prep->impi, prep->nimpi, &uri,
+                         sizeof(uri));
+
+    if (rc == IMS_POOL_OK) {
+        res->fault = IMS_POOL_ROW_IMPI_TAKEN;
+        res->ident = uri.ident;
+        return IMS_POOL_EXISTS;
+    }
+
+    for (i = 0; rc == IMS_POOL_NOTFOUND && i < prep->names.nimpu; i++) {
+
+        rc = ims_pool_w_copy(w, IMS_POOL_T_URI, prep->fold[i],
+                             prep->nfold[i], &uri, sizeof(uri));
+
+        if (rc == IMS_POOL_OK) {
+            res->fault = IMS_POOL_ROW_IMPU_TAKEN;
+            res->at = i;
+            res->ident = uri.ident;
+            return IMS_POOL_EXISTS;
+        }
+    }
+
+    return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : rc;
+}
+
+
+/* record (staged), names and uri rows of a new identity */
+
+static int
+ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
+    const ims_pool_identity_t *row, uint64_t rest, uint32_t import_no,
+    ims_pool_rec_t *rec, ims_pool_row_result_t *res)
+{
+    int              rc;
+    uint8_t          key[8];
+    uint64_t         ident;
+    ims_pool_prep_t  prep;
+
+    memset(res, 0, sizeof(ims_pool_row_result_t));
+
+    if (w->state.last_index == UINT32_MAX) {
+        return IMS_POOL_NOSPACE;
+    }
+
+    ident = (uint64_t) w->state.block << 32 | (w->state.last_index + 1);
+
+    res->fault = ims_pool_prepare(&prep, row, ident, import_no, &res->at);
+
+    if (res->fault != IMS_POOL_ROW_OK) {
+        return IMS_POOL_BADARG;
+    }
+
+    rc = ims_pool_unique(w, &prep, res);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    memset(rec, 0, sizeof(ims_pool_rec_t));
+
+    rec->ident = ident;
+    rec->pool = pool;
+    rec->rest = rest ? w->now + rest : 0;
+    rec->avail = rec->rest;
+    rec->import_no = import_no;
+    rec->flags = IMS_POOL_F_STAGED;
+
+    rc = ims_pool_w_put_rec(w, rec);
+
+    if (rc == IMS_POOL_OK) {
+        ims_pool_be64(key, ident);
+        rc = ims_pool_w_put(w, IMS_POOL_T_NAME, key, sizeof(key), prep.row,
+                            prep.n, 0);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_identity_uris(w, &prep, rec);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        w->state.last_index++;
+    }
+
+    return rc;
+}
+
+
+static int
+ims_pool_identity_uris(ims_pool_writer_t *w, const ims_pool_prep_t *prep,
+    const ims_pool_rec_t *rec)
+{
+    int             rc;
+    unsigned        i;
+    ims_pool_uri_t  uri;
+
+    memset(&uri, 0, sizeof(uri));
+
+    uri.ident = rec->ident;
+    uri.pool = rec->pool;
+
+    rc = ims_pool_w_put(w, IMS_POOL_T_URI, prep->impi, prep->nimpi, &uri,
+                        sizeof(uri), 0);
+
+    for (i = 0; rc == IMS_POOL_OK && i < prep->names.nimpu; i++) {
+        uri.ordinal = i;
+
+        rc = ims_pool_w_put(w, IMS_POOL_T_URI, prep->fold[i], prep->nfold[i],
+                            &uri, sizeof(uri), MDB_NOOVERWRITE);
+
+        if (rc == IMS_POOL_EXISTS) {
+            /* another IMPU of this row, with the lower ordinal */
+            rc = IMS_POOL_OK;
+        }
+    }
+
+    return rc;
+}
+
+
+int
+ims_pool_identity_add(ims_pool_writer_t *w, ims_str_t pool,
+    const ims_pool_identity_t *row, uint64_t rest, uint64_t *ident,
+    ims_pool_row_result_t *res)
+{
+    int             rc;
+    ims_pool_t      p;
+    ims_pool_rec_t  rec;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_w_by_name(w, pool, &p);
+
+    if (rc == IMS_POOL_OK) {
+        /* an import's identities follow each other without gaps */
+        rc = ims_pool_import_idle(w);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_identity_put(w, p.head.pool, row, rest, 0, &rec, res);
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    rec.flags = 0;
+    rc = ims_pool_w_put_rec(w, &rec);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_avail_move(w, &rec, rec.rest);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_count(w, p.head.pool, 1);
+    }
+
+    *ident = rec.ident;
+
+    return rc;
+}
+
+
+static int
+ims_pool_count(ims_pool_writer_t *w, uint32_t pool, uint64_t n)
+{
+    ims_pool_t  p;
+
+    if (n == 0) {
+        return IMS_POOL_OK;
+    }
+
+    if (ims_pool_w_pool(w, pool, &p) != IMS_POOL_OK) {
+        return ims_pool_w_fail(w, 0);
+    }
+
+    p.head.identities += n;
+
+    return ims_pool_w_put_pool(w, &p);
+}
+
+
+static int
+ims_pool_import_load(ims_pool_writer_t *w, uint32_t import_no,
+    ims_pool_import_t *imp)
+{
+    uint8_t  key[4];
+
+    ims_pool_be32(key, import_no);
+
+    return ims_pool_w_copy(w, IMS_POOL_T_IMPORT, key, sizeof(key), imp,
+                           sizeof(*imp));
+}
+
+
+static int
+ims_pool_import_save(ims_pool_writer_t *w, const ims_pool_import_t *imp)
+{
+    uint8_t  key[4];
+
+    ims_pool_be32(key, imp->import_no);
+
+    return ims_pool_w_put(w, IMS_POOL_T_IMPORT, key, sizeof(key), imp,
+                          sizeof(*imp), 0);
+}
+
+
+static int
+ims_pool_import_idle(ims_pool_writer_t *w)
+{
+    int                rc;
+    ims_pool_import_t  imp;
+
+    rc = ims_pool_import_load(w, w->state.import_no, &imp);
+
+    if (rc == IMS_POOL_NOTFOUND) {
+        return IMS_POOL_OK;
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    return imp.state == IMS_POOL_IMPORT_DONE
+           || imp.state == IMS_POOL_IMPORT_UNDONE ? IMS_POOL_OK
+                                                  : IMS_POOL_BUSY;
+}
+
+
+int
+ims_pool_import_begin(ims_pool_writer_t *w, ims_str_t pool, uint64_t rest,
+    uint32_t *import_no)
+{
+    int                rc;
+    ims_pool_t         p;
+    ims_pool_import_t  imp;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_w_by_name(w, pool, &p);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_import_idle(w);
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    memset(&imp, 0, sizeof(imp));
+
+    imp.import_no = ++w->state.import_no;
+    imp.pool = p.head.pool;
+    imp.state = IMS_POOL_IMPORT_OPEN;
+    imp.first = (uint64_t) w->state.block << 32 | (w->state.last_index + 1);
+    imp.rest = rest;
+    imp.wall = w->wall;
+
+    *import_no = imp.import_no;
+
+    return ims_pool_import_save(w, &imp);
+}
+
+
+int
+ims_pool_import_row(ims_pool_writer_t *w, uint32_t import_no,
+    const ims_pool_identity_t *row, uint64_t *ident,
+    ims_pool_row_result_t *res)
+{
+    int                rc;
+    ims_pool_rec_t     rec;
+    ims_pool_import_t  imp;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_import_load(w, import_no, &imp);
+
+    if (rc == IMS_POOL_OK && imp.state != IMS_POOL_IMPORT_OPEN) {
+        rc = IMS_POOL_BADARG;
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_identity_put(w, imp.pool, row, imp.rest, import_no,
+                                   &rec, res);
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    imp.count++;
+    *ident = rec.ident;
+
+    return ims_pool_import_save(w, &imp);
+}
+
+
+static int
+ims_pool_import_decide(ims_pool_writer_t *w, uint32_t import_no,
+    ims_pool_import_e state)
+{
+    int                rc;
+    ims_pool_import_t  imp;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_import_load(w, import_no, &imp);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (imp.state != IMS_POOL_IMPORT_OPEN) {
+        return IMS_POOL_BADARG;
+    }
+
+    imp.state = state;
+
+    return ims_pool_import_save(w, &imp);
+}
+
+
+int
+ims_pool_import_end(ims_pool_writer_t *w, uint32_t import_no)
+{
+    return ims_pool_import_decide(w, import_no, IMS_POOL_IMPORT_PUBLISHING);
+}
+
+
+int
+ims_pool_import_undo(ims_pool_writer_t *w, uint32_t import_no)
+{
+    return ims_pool_import_decide(w, import_no, IMS_POOL_IMPORT_UNDOING);
+}
+
+
+int
+ims_pool_import_step(ims_pool_writer_t *w, uint32_t import_no, unsigned max)
+{
+    int                rc;
+    bool               publish;
+    unsigned           n;
+    ims_pool_import_t  imp;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = ims_pool_import_load(w, import_no, &imp);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (imp.state == IMS_POOL_IMPORT_OPEN) {
+        return IMS_POOL_BADARG;
+    }
+
+    publish = imp.state == IMS_POOL_IMPORT_PUBLISHING;
+
+    if (!publish && imp.state != IMS_POOL_IMPORT_UNDOING) {
+        return IMS_POOL_OK;
+    }
+
+    for (n = 0; n < max && imp.done < imp.count; n++) {
+        rc = publish ? ims_pool_import_publish(w, imp.first + imp.done)
+                     : ims_pool_import_remove(w, imp.first + imp.done);
+
+        if (rc != IMS_POOL_OK) {
+            w->broken = 1;
+            return rc == IMS_POOL_NOSPACE ? rc : IMS_POOL_INTERNAL;
+        }
+
+        imp.done++;
+    }
+
+    if (publish) {
+        rc = ims_pool_count(w, imp.pool, n);
+    }
+
+    if (imp.done == imp.count) {
+        imp.state = publish ? IMS_POOL_IMPORT_DONE : IMS_POOL_IMPORT_UNDONE;
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_import_save(w, &imp);
+    }
+
+    return rc != IMS_POOL_OK ? rc
+           : imp.done < imp.count ? IMS_POOL_MORE : IMS_POOL_OK;
+}
+
+
+static int
+ims_pool_import_publish(ims_pool_writer_t *w, uint64_t ident)
+{
+    int             rc;
+    ims_pool_rec_t  rec;
+
+    rc = ims_pool_w_rec(w, ident, &rec);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    rec.flags &= (uint16_t) ~IMS_POOL_F_STAGED;
+
+    rc = ims_pool_w_put_rec(w, &rec);
+
+    return rc == IMS_POOL_OK ? ims_pool_w_avail_move(w, &rec, rec.rest) : rc;
+}
+
+
+/* only rows that lead to this identity go: the others are somebody else's */
+
+static int
+ims_pool_import_unuri(ims_pool_writer_t *w, const void *key, size_t n,
+    uint64_t ident)
+{
+    int             rc;
+    ims_pool_uri_t  uri;
+
+    rc = ims_pool_w_copy(w, IMS_POOL_T_URI, key, n, &uri, sizeof(uri));
+
+    if (rc == IMS_POOL_OK && uri.ident == ident) {
+        return ims_pool_w_del(w, IMS_POOL_T_URI, key, n);
+    }
+
+    return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : rc;
+}
+
+
+static int
+ims_pool_import_remove(ims_pool_writer_t *w, uint64_t ident)
+{
+    int               rc;
+    size_t            n;
+    uint8_t           key[8], uri[IMS_POOL_KEY_MAX];
+    unsigned          i;
+    ptrdiff_t         len;
+    ims_str_t         row;
+    ims_pool_names_t  names;
+
+    ims_pool_be64(key, ident);
+
+    rc = ims_pool_w_row(w, IMS_POOL_T_NAME, key, sizeof(key), &row);
+
+    if (rc == IMS_POOL_OK && !ims_pool_names_decode(row, ident, &names)) {
+        rc = IMS_POOL_INTERNAL;
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    n = ims_pool_impi_key(uri, sizeof(uri), names.impi);
+    rc = ims_pool_import_unuri(w, uri, n, ident);
+
+    for (i = 0; rc == IMS_POOL_OK && i < names.nimpu; i++) {
+        len = ims_sip_fold(uri, sizeof(uri), names.impu[i].given);
+
+        if (len > 0) {
+            rc = ims_pool_import_unuri(w, uri, (size_t) len, ident);
+        }
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_del(w, IMS_POOL_T_NAME, key, sizeof(key));
+    }
+
+    return rc == IMS_POOL_OK
+           ? ims_pool_w_del(w, IMS_POOL_T_IDENT, key, sizeof(key)) : rc;
+}
+
+
+int
+ims_pool_w_imports(ims_pool_writer_t *w, uint32_t *undone)
+{
+    int                rc, step;
+    ims_pool_import_t  imp;
+
+    do {
+        rc = ims_pool_begin(w);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+
+        rc = ims_pool_import_load(w, w->state.import_no, &imp);
+
+        if (rc == IMS_POOL_NOTFOUND) {
+            ims_pool_abort(w);
+            return IMS_POOL_OK;
+        }
+
+        if (rc == IMS_POOL_OK && imp.state == IMS_POOL_IMPORT_OPEN) {
+            rc = ims_pool_import_undo(w, imp.import_no);
+            (*undone)++;
+        }
+
+        if (rc == IMS_POOL_OK) {
+            rc = ims_pool_import_step(w, imp.import_no, IMS_POOL_START_SLICE);
+        }
+
+        step = rc;
+
+        if (rc >= 0) {
+            rc = ims_pool_commit(w);
+
+        } else {
+            ims_pool_abort(w);
+        }
+
+    } while (rc == IMS_POOL_OK && step == IMS_POOL_MORE);
+
+    return rc;
+}
+
+
+/*
+ * A bracket with a colon in it is an IPv6 address; any other one must be a
+ * range, and the only one.
+ */
+bool
+ims_pool_range_parse(ims_str_t text, ims_pool_range_t *range)
+{
+    ims_str_t       in, first, last;
+    const uint8_t  *p, *end, *open, *close, *dash;
+
+    memset(range, 0, sizeof(ims_pool_range_t));
+    range->before = text;
+
+    end = text.p + text.n;
+
+    for (p = text.p; p < end; p = close + 1) {
+        open = memchr(p, '[', (size_t) (end - p));
+        close = open == NULL ? NULL
+                             : memchr(open, ']', (size_t) (end - open));
+
+        if (open == NULL) {
+            break;
+        }
+
+        if (close == NULL) {
+            return false;
+        }
+
+        in = ims_str_range(open + 1, close);
+
+        if (memchr(in.p, ':', in.n) != NULL) {
+            continue;
+        }
+
+        dash = memchr(in.p, '-', in.n);
+
+        if (dash == NULL || range->width) {
+            return false;
+        }
+
+        first = ims_str_range(in.p, dash);
+        last = ims_str_range(dash + 1, close);
+
+        if (first.n != last.n || first.n > IMS_POOL_RANGE_DIGITS
+            || !ims_str_u32(first, &range->first)
+            || !ims_str_u32(last, &range->last)
+            || range->first > range->last)
+        {
+            return false;
+        }
+
+        range->width = (unsigned) first.n;
+        range->before = ims_str_range(text.p, open);
+        range->after = ims_str_range(close + 1, end);
+    }
+
+    return text.n != 0;
+}
+
+
+uint32_t
+ims_pool_range_count(const ims_pool_range_t *range)
+{
+    return range->last - range->first + 1;
+}
+
+
+size_t
+ims_pool_range_name(const ims_pool_range_t *range, uint32_t i, uint8_t *dst,
+    size_t cap)
+{
+    size_t    n;
+    uint8_t  *p;
+    unsigned  d;
+    uint32_t  v;
+
+    n = range->before.n + range->width + range->after.n;
+
+    if (n > cap) {
+        return 0;
+    }
+
+    memcpy(dst, range->before.p, range->before.n);
+    p = dst + range->before.n;
+
+    v = range->first + i;
+
+    for (d = range->width; d > 0; d--) {
+        p[d - 1] = (uint8_t) ('0' + v % 10);
+        v /= 10;
+    }
+
+    if (range->after.n) {
+        memcpy(p + range->width, range->after.p, range->after.n);
+    }
+
+    return n;
+}

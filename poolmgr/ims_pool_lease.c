@@ -1,0 +1,667 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * Leases that are given: lines 1 to 5 of POOL.md section 1.
+ *
+ * Each command reads, decides, and only then writes.  `promised` and `rest`
+ * are raised in one place, ims_pool_lease_extend(), and by reports; nothing
+ * here lowers them.
+ */
+
+#include "ims_pool_wint.h"
+
+
+static int ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    ims_pool_asker_t *a);
+static bool ims_pool_realm_ok(const ims_pool_t *pool, ims_str_t realm);
+static int ims_pool_own(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    uint64_t ident, uint64_t lease, ims_pool_asker_t *a, unsigned *session);
+static int ims_pool_lease_grant(ims_pool_writer_t *w,
+    const ims_pool_who_t *who, ims_pool_asker_t *a, ims_pool_how_e how,
+    ims_pool_grant_t *grant);
+static int ims_pool_lease_old(ims_pool_writer_t *w,
+    const ims_pool_asker_t *a);
+static void ims_pool_lease_new(ims_pool_writer_t *w,
+    const ims_pool_who_t *who, ims_pool_asker_t *a);
+static int ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
+    const uint8_t *before);
+static int ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
+    uint64_t sid, uint64_t *end);
+static void ims_pool_lease_extend(ims_pool_asker_t *a, uint64_t end);
+static int ims_pool_lease_names(ims_pool_writer_t *w, uint64_t ident,
+    ims_pool_names_t *names);
+static int ims_pool_lease_unreg(ims_pool_writer_t *w, uint64_t ident);
+
+
+int
+ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    ims_pool_grant_t *grant)
+{
+    int               rc;
+    uint64_t          wait;
+    ims_pool_how_e    how;
+    ims_pool_asker_t  a;
+
+    grant->retry_s = 0;
+
+    rc = ims_pool_asker(w, who, &a);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (a.known && a.st == IMS_POOL_ST_LEASED) {
+        return ims_pool_lease_grant(w, who, &a, IMS_POOL_SAME, grant);
+    }
+
+    if (w->state.hold_until > w->now) {
+        wait = (w->state.hold_until - w->now + 999) / 1000;
+        grant->retry_s = wait < UINT32_MAX ? (uint32_t) wait : UINT32_MAX;
+        return IMS_POOL_HOLD;
+    }
+
+    if (a.known && a.st != IMS_POOL_ST_OFF
+        && !(a.rec.flags & IMS_POOL_F_BARRED))
+    {
+        how = IMS_POOL_RETURNED;
+
+    } else {
+        how = IMS_POOL_NEW;
+        rc = ims_pool_w_pick(w, a.pool.head.pool, &a.rec, &grant->retry_s);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+    }
+
+    return ims_pool_lease_grant(w, who, &a, how, grant);
+}
+
+
+int
+ims_pool_renew(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    uint64_t ident, uint64_t lease, ims_pool_grant_t *grant)
+{
+    int               rc;
+    unsigned          session;
+    ims_pool_asker_t  a;
+
+    grant->retry_s = 0;
+
+    rc = ims_pool_own(w, who, ident, lease, &a, &session);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    return ims_pool_lease_grant(w, who, &a, IMS_POOL_SAME, grant);
+}
+
+
+int
+ims_pool_release(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    uint64_t ident, uint64_t lease, bool *ended)
+{
+    int                  rc;
+    unsigned             i, session;
+    ims_pool_rec_t      *rec;
+    ims_pool_asker_t     a;
+    ims_pool_session_t  *s;
+
+    rc = ims_pool_own(w, who, ident, lease, &a, &session);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    rec = &a.rec;
+    *ended = rec->nsession == 1;
+
+    if (*ended) {
+        return ims_pool_w_end(w, rec, IMS_POOL_END_RELEASED);
+    }
+
+    s = rec->session;
+    rec->nsession--;
+
+    for (i = session; i < rec->nsession; i++) {
+        s[i] = s[i + 1];
+    }
+
+    memset(&s[rec->nsession], 0, sizeof(s[0]));
+
+    rc = ims_pool_w_put_rec(w, rec);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_feed(w, rec, IMS_POOL_END_SESSION);
+    }
+
+    return rc;
+}
+
+
+/* pool, realm, names checked; the user's row and record, if there are any */
+
+static int
+ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    ims_pool_asker_t *a)
+{
+    int  rc;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    if (who->sid == 0 || !ims_pool_w_who_ok(who->realm, who->user)) {
+        return IMS_POOL_BADARG;
+    }
+
+    rc = ims_pool_w_by_name(w, who->pool, &a->pool);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (!ims_pool_realm_ok(&a->pool, who->realm)) {
+        return IMS_POOL_DENIED;
+    }
+
+    return ims_pool_w_asker(w, who->realm, who->user, a->pool.head.pool, a);
+}
+
+
+/* by the current hash key, then by older ones */
+
+int
+ims_pool_w_asker(ims_pool_writer_t *w, ims_str_t realm, ims_str_t user,
+    uint32_t pool, ims_pool_asker_t *a)
+{
+    int       rc;
+    uint8_t   hash[IMS_POOL_HOLDER_LEN];
+    unsigned  i;
+
+    a->known = 0;
+
+    for (i = 0; i < w->keys.nhash; i++) {
+
+        ims_pool_w_hash(w, &w->keys.hash[i].key, realm, user, hash);
+
+        if (i == 0) {
+            memcpy(a->user, hash, sizeof(hash));
+        }
+
+        ims_pool_user_key(a->found, hash, pool);
+
+        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, a->found, sizeof(a->found),
+                             &a->row, sizeof(a->row));
+
+        if (rc == IMS_POOL_OK) {
+            break;
+        }
+
+        if (rc != IMS_POOL_NOTFOUND) {
+            return rc;
+        }
+    }
+
+    if (i == w->keys.nhash) {
+        return IMS_POOL_OK;
+    }
+
+    rc = ims_pool_w_rec(w, a->row.ident, &a->rec);
+
+    if (rc == IMS_POOL_NOTFOUND
+        || (rc == IMS_POOL_OK
+            && (a->rec.pool != pool
+                || memcmp(a->rec.user, hash, sizeof(hash)) != 0)))
+    {
+        w->damaged++;
+        return IMS_POOL_INTERNAL;
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    a->known = 1;
+    a->st = ims_pool_state_of(&a->rec, a->pool.head.fence, w->now);
+
+    return IMS_POOL_OK;
+}
+
+
+/* is realm one of the words of "a,b"?  An empty list takes all. */
+
+static bool
+ims_pool_realm_ok(const ims_pool_t *pool, ims_str_t realm)
+{
+    ims_str_t    word;
+    const char  *p, *end;
+
+    p = pool->realms;
+
+    if (*p == '\0') {
+        return true;
+    }
+
+    do {
+        end = strchr(p, ',');
+        word = end == NULL ? ims_str_z(p)
+                           : ims_str_set(p, (size_t) (end - p));
+
+        if (ims_str_eq(word, realm)) {
+            return true;
+        }
+
+        p = end == NULL ? NULL : end + 1;
+
+    } while (p != NULL);
+
+    return false;
+}
+
+
+bool
+ims_pool_w_who_ok(ims_str_t realm, ims_str_t user)
+{
+    return realm.n != 0 && realm.n <= IMS_POOL_REALM_MAX
+           && memchr(realm.p, '\0', realm.n) == NULL
+           && user.n != 0 && user.n <= IMS_POOL_USER_MAX;
+}
+
+
+void
+ims_pool_w_hash(ims_pool_writer_t *w, const ims_hmac_key_t *key,
+    ims_str_t realm, ims_str_t user, uint8_t *hash)
+{
+    uint8_t  *p;
+
+    /* a realm has no NUL: the two cannot flow into each other */
+
+    p = w->name;
+    memcpy(p, realm.p, realm.n);
+    p += realm.n;
+    *p++ = '\0';
+    memcpy(p, user.p, user.n);
+    p += user.n;
+
+    ims_hmac(key, w->name, (size_t) (p - w->name), hash, IMS_POOL_HOLDER_LEN);
+
+    explicit_bzero(w->name, (size_t) (p - w->name));
+}
+
+
+/* a live lease of this user with this session: what lines 4 and 5 need */
+
+static int
+ims_pool_own(ims_pool_writer_t *w, const ims_pool_who_t *who, uint64_t ident,
+    uint64_t lease, ims_pool_asker_t *a, unsigned *session)
+{
+    int                    rc;
+    unsigned               i;
+    const ims_pool_rec_t  *rec;
+
+    rc = ims_pool_asker(w, who, a);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    rec = &a->rec;
+
+    if (!a->known || a->st != IMS_POOL_ST_LEASED || rec->ident != ident
+        || rec->lease != lease)
+    {
+        return IMS_POOL_ENDED;
+    }
+
+    for (i = 0; i < rec->nsession; i++) {
+        if (rec->session[i].sid == who->sid && rec->session[i].end > w->now) {
+            *session = i;
+            return IMS_POOL_OK;
+        }
+    }
+
+    return IMS_POOL_ENDED;
+}
+
+
+/*
+ * The end of lines 1 to 4.  a->rec is the identity: the asker's own (SAME,
+ * RETURNED) or the one picked (NEW).
+ */
+static int
+ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    ims_pool_asker_t *a, ims_pool_how_e how, ims_pool_grant_t *grant)
+{
+    int              rc;
+    uint8_t          before[IMS_POOL_HOLDER_LEN];
+    ims_pool_rec_t  *rec;
+
+    rec = &a->rec;
+
+    /* what can fail by damage comes before the first write */
+
+    rc = ims_pool_lease_names(w, rec->ident, &grant->names);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    memcpy(before, rec->user, sizeof(before));
+
+    if (how != IMS_POOL_SAME) {
+        rc = ims_pool_lease_old(w, a);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+
+        ims_pool_lease_new(w, who, a);
+    }
+
+    rc = ims_pool_lease_session(w, a, who->sid, &grant->end);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_lease_user(w, a, before);
+    }
+
+    if (rc == IMS_POOL_OK && how == IMS_POOL_NEW) {
+        rc = ims_pool_w_avail_move(w, rec, rec->rest);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_put_rec(w, rec);
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    grant->ident = rec->ident;
+    grant->lease = rec->lease;
+    grant->sid = who->sid;
+    grant->now = w->now;
+    grant->lease_end = rec->end;
+    grant->rest = rec->rest;
+    grant->pool = rec->pool;
+    grant->how = how;
+
+    memcpy(grant->holder, rec->holder, sizeof(grant->holder));
+    memcpy(grant->home, a->pool.home, sizeof(grant->home));
+
+    return IMS_POOL_OK;
+}
+
+
+/* before a new lease: the old one to history, its reports out */
+
+static int
+ims_pool_lease_old(ims_pool_writer_t *w, const ims_pool_asker_t *a)
+{
+    int                     rc;
+    uint64_t                end;
+    ims_pool_end_e          reason;
+    const ims_pool_rec_t   *rec;
+    const ims_pool_head_t  *h;
+
+    rec = &a->rec;
+    h = &a->pool.head;
+
+    if (rec->lease == 0) {
+        return IMS_POOL_OK;
+    }
+
+    end = rec->end;
+    reason = IMS_POOL_END_EXPIRED;
+
+    if (rec->lease <= h->fence && h->fence_pt < end) {
+        end = h->fence_pt > rec->start ? h->fence_pt : rec->start;
+        reason = IMS_POOL_END_FENCED;
+    }
+
+    rc = ims_pool_w_hist(w, rec, end, reason);
+
+    return rc == IMS_POOL_OK ? ims_pool_lease_unreg(w, rec->ident) : rc;
+}
+
+
+/* a new lease in the record; its end is set with its session */
+
+static void
+ims_pool_lease_new(ims_pool_writer_t *w, const ims_pool_who_t *who,
+    ims_pool_asker_t *a)
+{
+    ims_pool_rec_t  *rec;
+
+    rec = &a->rec;
+
+    rec->lease = ++w->state.last_lease;
+    w->state.given++;
+
+    rec->issuer = who->issuer;
+    rec->start = w->now;
+    rec->end = w->now;
+    rec->start_wall = w->wall;
+    rec->flags &= (uint16_t) ~(IMS_POOL_F_BARRED|IMS_POOL_F_PURGED);
+
+    rec->nsession = 0;
+    memset(rec->session, 0, sizeof(rec->session));
+
+    ims_pool_w_hash(w, &w->keys.tag, who->realm, who->user, rec->holder);
+}
+
+
+/*
+ * The holder's row of `user` and his hash in the record, under the current
+ * key.  before: whom the record belonged to.
+ */
+static int
+ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
+    const uint8_t *before)
+{
+    int              rc;
+    uint8_t          key[IMS_POOL_USER_KEY];
+    ims_pool_rec_t  *rec;
+    ims_pool_user_t  row;
+
+    rec = &a->rec;
+
+    ims_pool_user_key(key, a->user, rec->pool);
+
+    if (a->known && memcmp(key, a->found, sizeof(key)) != 0) {
+        /* found under an older key */
+        rc = ims_pool_w_del(w, IMS_POOL_T_USER, a->found, sizeof(a->found));
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+
+    } else if (a->known && a->row.ident == rec->ident) {
+        return IMS_POOL_OK;
+    }
+
+    /* the last holder loses his way back, if it led here */
+
+    if (rec->hash_key != 0 && memcmp(before, a->user, sizeof(a->user)) != 0) {
+        ims_pool_user_key(key, before, rec->pool);
+
+        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, key, sizeof(key), &row,
+                             sizeof(row));
+
+        /* a damaged row leads nowhere: out with it as well */
+
+        if (rc == IMS_POOL_INTERNAL
+            || (rc == IMS_POOL_OK && row.ident == rec->ident))
+        {
+            rc = ims_pool_w_del(w, IMS_POOL_T_USER, key, sizeof(key));
+
+            if (rc != IMS_POOL_OK) {
+                return rc;
+            }
+        }
+    }
+
+    memcpy(rec->user, a->user, sizeof(rec->user));
+    rec->hash_key = w->keys.hash[0].no;
+
+    memset(&row, 0, sizeof(row));
+    memcpy(row.user, a->user, sizeof(row.user));
+    row.pool = rec->pool;
+    row.hash_key = rec->hash_key;
+    row.ident = rec->ident;
+
+    ims_pool_user_key(key, a->user, rec->pool);
+
+    return ims_pool_w_put(w, IMS_POOL_T_USER, key, sizeof(key), &row,
+                          sizeof(row), 0);
+}
+
+
+/*
+ * The session in the lease, and everything that its end raises.  One that has
+ * no place any more takes that of the session that ends first.
+ */
+static int
+ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
+    uint64_t sid, uint64_t *end)
+{
+    int                  rc;
+    unsigned             i, oldest;
+    ims_pool_rec_t      *rec;
+    ims_pool_session_t  *s;
+
+    rec = &a->rec;
+    s = rec->session;
+    oldest = 0;
+    rc = IMS_POOL_OK;
+
+    for (i = 0; i < rec->nsession; i++) {
+        if (s[i].sid == sid) {
+            break;
+        }
+
+        if (s[i].end < s[oldest].end) {
+            oldest = i;
+        }
+    }
+
+    if (i == rec->nsession) {
+
+        if (rec->nsession < IMS_POOL_SESSIONS_USED) {
+            rec->nsession++;
+
+        } else {
+            /* flows of the session that goes must hear of it */
+            i = oldest;
+            rc = ims_pool_w_feed(w, rec, IMS_POOL_END_SESSION);
+        }
+
+        s[i].sid = sid;
+        s[i].end = 0;
+    }
+
+    *end = w->now + a->pool.head.ttl;
+
+    if (s[i].end < *end) {
+        s[i].end = *end;
+    }
+
+    *end = s[i].end;
+    ims_pool_lease_extend(a, *end);
+
+    return rc;
+}
+
+
+/* the only place that makes a promise */
+
+static void
+ims_pool_lease_extend(ims_pool_asker_t *a, uint64_t end)
+{
+    uint64_t         rest;
+    ims_pool_rec_t  *rec;
+
+    rec = &a->rec;
+
+    if (rec->end < end) {
+        rec->end = end;
+    }
+
+    if (rec->promised < rec->end) {
+        rec->promised = rec->end;
+    }
+
+    rec->linger = (uint32_t) (a->pool.head.delay + a->pool.head.margin);
+    rest = rec->promised + rec->linger;
+
+    if (rec->rest < rest) {
+        rec->rest = rest;
+    }
+}
+
+
+static int
+ims_pool_lease_names(ims_pool_writer_t *w, uint64_t ident,
+    ims_pool_names_t *names)
+{
+    int        rc;
+    uint8_t    key[8];
+    ims_str_t  row;
+
+    ims_pool_be64(key, ident);
+
+    rc = ims_pool_w_row(w, IMS_POOL_T_NAME, key, sizeof(key), &row);
+
+    if (rc == IMS_POOL_NOTFOUND
+        || (rc == IMS_POOL_OK && !ims_pool_names_decode(row, ident, names)))
+    {
+        w->damaged++;
+        return IMS_POOL_INTERNAL;
+    }
+
+    return rc;
+}
+
+
+/* reports about earlier leases; at most IMS_POOL_REGS rows */
+
+static int
+ims_pool_lease_unreg(ims_pool_writer_t *w, uint64_t ident)
+{
+    int          rc;
+    MDB_val      k, v;
+    uint8_t      key[8];
+    MDB_cursor  *cursor;
+
+    rc = mdb_cursor_open(w->txn, w->dbi[IMS_POOL_T_REG], &cursor);
+    if (rc != 0) {
+        return ims_pool_w_fail(w, rc);
+    }
+
+    ims_pool_be64(key, ident);
+
+    for ( ;; ) {
+        k.mv_size = sizeof(key);
+        k.mv_data = key;
+
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+
+        if (rc != 0 || k.mv_size < sizeof(key)
+            || memcmp(k.mv_data, key, sizeof(key)) != 0)
+        {
+            break;
+        }
+
+        rc = mdb_cursor_del(cursor, 0);
+
+        if (rc != 0) {
+            break;
+        }
+    }
+
+    mdb_cursor_close(cursor);
+
+    return rc == 0 || rc == MDB_NOTFOUND ? IMS_POOL_OK
+                                         : ims_pool_w_fail(w, rc);
+}

@@ -1,0 +1,636 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * Start of the writer: POOL.md line 10, step by step.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "ims_pool_wint.h"
+
+
+#define IMS_POOL_MAP_SIZE     ((size_t) 16 << 30)
+#define IMS_POOL_READERS      4096
+#define IMS_POOL_INCARNATION  ((1 << 24) - 1)
+
+
+static int ims_pool_start_env(ims_pool_writer_t *w,
+    const ims_pool_options_t *opt, const char *name, unsigned flags,
+    char *err, size_t errlen);
+static int ims_pool_start_create(ims_pool_writer_t *w,
+    const ims_pool_options_t *opt, char *err, size_t errlen);
+static int ims_pool_start_first(ims_pool_writer_t *w,
+    const ims_pool_options_t *opt, MDB_txn *txn);
+static int ims_pool_start_find(ims_pool_writer_t *w,
+    const ims_pool_options_t *opt, ims_pool_dir_e what, bool *created,
+    char *err, size_t errlen);
+static int ims_pool_start_read(ims_pool_writer_t *w, bool unlinked,
+    char *err, size_t errlen);
+static int ims_pool_start_keys(ims_pool_writer_t *w, bool *made, char *err,
+    size_t errlen);
+static int ims_pool_start_keys_fit(ims_pool_writer_t *w, bool made);
+static int ims_pool_start_commit(ims_pool_writer_t *w,
+    const ims_pool_options_t *opt, ims_pool_started_t *st, char *err,
+    size_t errlen);
+static int ims_pool_start_batch(ims_pool_writer_t *w, bool lost,
+    uint64_t *term, ims_pool_started_t *st);
+
+
+int
+ims_pool_writer_open(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
+    ims_pool_started_t *started, char *err, size_t errlen)
+{
+    int                  rc;
+    ims_pool_dir_e       what;
+    ims_pool_writer_t   *w;
+    ims_pool_started_t   st;
+
+    *wp = NULL;
+    memset(&st, 0, sizeof(st));
+
+    w = calloc(1, sizeof(ims_pool_writer_t));
+    if (w == NULL) {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "no memory");
+    }
+
+    w->dirfd = -1;
+    w->lockfd = -1;
+    w->clock = opt->clock == NULL ? ims_pool_clock : *opt->clock;
+
+    if (opt->gid != -1) {
+        w->gid = (gid_t) opt->gid;
+        w->chgrp = true;
+    }
+
+    if (snprintf(w->dir, sizeof(w->dir), "%s", opt->dir)
+        >= (int) sizeof(w->dir))
+    {
+        rc = ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "path too long");
+        goto failed;
+    }
+
+    if (ims_pool_where(&w->clock, w->boot_id, &w->pid_ns, &w->time_ns) != 0) {
+        rc = ims_pool_err(err, errlen, IMS_POOL_SYSTEM,
+                          "the boot id cannot be read");
+        goto failed;
+    }
+
+    rc = ims_pool_dir_open(w, opt, &what, err, errlen);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_floor_read(w, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_find(w, opt, what, &st.created, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_dir_modes(w, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_keys(w, &st.new_keys, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_commit(w, opt, &st, err, errlen);
+    }
+
+    if (rc != IMS_POOL_OK) {
+        goto failed;
+    }
+
+    if (started != NULL) {
+        *started = st;
+    }
+
+    *wp = w;
+
+    return IMS_POOL_OK;
+
+failed:
+
+    ims_pool_writer_close(w);
+
+    return rc;
+}
+
+
+void
+ims_pool_writer_close(ims_pool_writer_t *w)
+{
+    if (w == NULL) {
+        return;
+    }
+
+    ims_pool_abort(w);
+    ims_pool_close(w->reader);
+
+    if (w->env != NULL) {
+        mdb_env_close(w->env);
+    }
+
+    if (w->lockfd != -1) {
+        close(w->lockfd);
+    }
+
+    if (w->dirfd != -1) {
+        close(w->dirfd);
+    }
+
+    explicit_bzero(&w->keys, sizeof(w->keys));
+    explicit_bzero(w->name, sizeof(w->name));
+    free(w);
+}
+
+
+ims_pool_reader_t *
+ims_pool_writer_reader(ims_pool_writer_t *w)
+{
+    return w->reader;
+}
+
+
+/* opens DIR/name; with MDB_CREATE in flags the trees are made too */
+
+static int
+ims_pool_start_env(ims_pool_writer_t *w, const ims_pool_options_t *opt,
+    const char *name, unsigned flags, char *err, size_t errlen)
+{
+    int       rc, i;
+    char      path[IMS_POOL_PATH_MAX + 64];
+    MDB_txn  *txn;
+
+    snprintf(path, sizeof(path), "%s/%s", w->dir, name);
+
+    rc = mdb_env_create(&w->env);
+    if (rc != 0) {
+        goto failed;
+    }
+
+    (void) mdb_env_set_maxdbs(w->env, IMS_POOL_TREES + 4);
+    (void) mdb_env_set_mapsize(w->env, opt->map_size ? opt->map_size
+                                                     : IMS_POOL_MAP_SIZE);
+    (void) mdb_env_set_maxreaders(w->env, opt->readers ? opt->readers
+                                                       : IMS_POOL_READERS);
+
+    rc = mdb_env_open(w->env, path, MDB_NOTLS, 0660);
+    if (rc != 0) {
+        goto failed;
+    }
+
+    /*
+     * what a killed process left in the page cache may be invisible now and
+     * come up with the next commit: it goes to the disk before it is read
+     */
+
+    rc = mdb_env_sync(w->env, 1);
+    if (rc != 0) {
+        goto failed;
+    }
+
+    rc = mdb_txn_begin(w->env, NULL, (flags & MDB_CREATE) ? 0 : MDB_RDONLY,
+                       &txn);
+    if (rc != 0) {
+        goto failed;
+    }
+
+    for (i = 0; rc == 0 && i < IMS_POOL_TREES; i++) {
+        rc = mdb_dbi_open(txn, ims_pool_tree_names[i], flags, &w->dbi[i]);
+    }
+
+    if (rc == 0 && (flags & MDB_CREATE)) {
+        rc = ims_pool_start_first(w, opt, txn);
+    }
+
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        goto failed;
+    }
+
+    rc = mdb_txn_commit(txn);
+    if (rc != 0) {
+        goto failed;
+    }
+
+    return IMS_POOL_OK;
+
+failed:
+
+    i = rc == MDB_INVALID || rc == MDB_NOTFOUND ? IMS_POOL_NOT_OURS
+        : rc == MDB_VERSION_MISMATCH ? IMS_POOL_SCHEMA_DIFFERS
+        : rc == ENOSPC ? IMS_POOL_NOSPACE : IMS_POOL_SYSTEM;
+
+    return ims_pool_err(err, errlen, i, "\"%s\": %s", path, mdb_strerror(rc));
+}
+
+
+/* the first state: of an environment that has never been started */
+
+static int
+ims_pool_start_first(ims_pool_writer_t *w, const ims_pool_options_t *opt,
+    MDB_txn *txn)
+{
+    int                rc;
+    ims_pool_state_t  *s;
+
+    s = &w->state;
+    memset(s, 0, sizeof(ims_pool_state_t));
+
+    memcpy(s->key, IMS_POOL_STATE_KEY, sizeof(IMS_POOL_STATE_KEY));
+    memcpy(s->magic, IMS_POOL_MAGIC, sizeof(s->magic));
+
+    s->schema = IMS_POOL_SCHEMA;
+    s->min_reader = IMS_POOL_MIN_READER;
+    s->node = opt->node ? opt->node : 1;
+    s->block = 1;
+
+    /* pool time begins at 1 s: 0 stays "never" */
+
+    s->clock.pt = 1000;
+    s->clock.boottime = w->clock.boottime(w->clock.ctx);
+    s->clock.wall = w->clock.wall(w->clock.ctx);
+    memcpy(s->clock.boot_id, w->boot_id, sizeof(w->boot_id));
+
+    if (w->clock.random(w->clock.ctx, s->uuid, sizeof(s->uuid)) != 0) {
+        return EIO;
+    }
+
+    w->txn = txn;
+    rc = ims_pool_w_put(w, IMS_POOL_T_META, IMS_POOL_STATE_KEY,
+                        sizeof(IMS_POOL_STATE_KEY) - 1, s, sizeof(*s), 0);
+    w->txn = NULL;
+
+    return rc == IMS_POOL_OK ? 0 : rc == IMS_POOL_NOSPACE ? ENOSPC : EIO;
+}
+
+
+/*
+ * A new environment is made whole under a name of its own and only then
+ * becomes env.1: what is found as env.<n> was finished.
+ */
+static int
+ims_pool_start_create(ims_pool_writer_t *w, const ims_pool_options_t *opt,
+    char *err, size_t errlen)
+{
+    int  rc;
+
+    (void) unlinkat(w->dirfd, "env.1.init/data.mdb", 0);
+    (void) unlinkat(w->dirfd, "env.1.init/lock.mdb", 0);
+    (void) unlinkat(w->dirfd, "env.1.init", AT_REMOVEDIR);
+
+    if (mkdirat(w->dirfd, "env.1.init", 0750) == -1) {
+        goto failed;
+    }
+
+    rc = ims_pool_start_env(w, opt, "env.1.init", MDB_CREATE, err, errlen);
+
+    if (w->env != NULL) {
+        mdb_env_close(w->env);
+        w->env = NULL;
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    /* the modes first: from the link on workers may open it */
+
+    snprintf(w->target, sizeof(w->target), "env.1.init");
+    rc = ims_pool_dir_modes(w, err, errlen);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (renameat(w->dirfd, "env.1.init", w->dirfd, "env.1") == -1
+        || ims_pool_dir_sync(w->dirfd) == -1
+        || ims_pool_dir_link(w, "env.1") == -1)
+    {
+        goto failed;
+    }
+
+    return IMS_POOL_OK;
+
+failed:
+
+    return ims_pool_err(err, errlen, errno == ENOSPC ? IMS_POOL_NOSPACE
+                                                     : IMS_POOL_SYSTEM,
+                        "cannot make \"%s/env.1\": %s", w->dir,
+                        strerror(errno));
+}
+
+
+static int
+ims_pool_start_find(ims_pool_writer_t *w, const ims_pool_options_t *opt,
+    ims_pool_dir_e what, bool *created, char *err, size_t errlen)
+{
+    int          rc;
+    char         path[64];
+    struct stat  sb;
+
+    *created = what == IMS_POOL_DIR_EMPTY;
+
+    if (what == IMS_POOL_DIR_EMPTY) {
+        rc = ims_pool_start_create(w, opt, err, errlen);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+    }
+
+    if (what == IMS_POOL_DIR_UNLINKED) {
+        /* killed between the two renames of the first start, or so we hope */
+        snprintf(w->target, sizeof(w->target), "env.1");
+
+    } else {
+        rc = ims_pool_current(w->dir, w->target, sizeof(w->target), NULL);
+
+        if (rc != IMS_POOL_OK) {
+            return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
+                                "\"%s/current\" is not ours", w->dir);
+        }
+    }
+
+    /* LMDB would make what is missing, and an empty pool of it */
+
+    snprintf(path, sizeof(path), "%s/data.mdb", w->target);
+
+    if (fstatat(w->dirfd, path, &sb, 0) == -1 || sb.st_size == 0) {
+        return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
+                            "\"%s/%s\" is missing or empty", w->dir, path);
+    }
+
+    rc = ims_pool_start_env(w, opt, w->target, 0, err, errlen);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    return ims_pool_start_read(w, what == IMS_POOL_DIR_UNLINKED, err, errlen);
+}
+
+
+static int
+ims_pool_start_read(ims_pool_writer_t *w, bool unlinked, char *err,
+    size_t errlen)
+{
+    int       rc;
+    MDB_txn  *txn;
+
+    if (mdb_txn_begin(w->env, NULL, MDB_RDONLY, &txn) != 0) {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "cannot read");
+    }
+
+    rc = ims_pool_state(txn, w->dbi, &w->committed);
+    mdb_txn_abort(txn);
+
+    if (rc == IMS_POOL_OK && w->committed.schema != IMS_POOL_SCHEMA) {
+        /* rows of a newer version can be read, but not written */
+        rc = IMS_POOL_SCHEMA_DIFFERS;
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return ims_pool_err(err, errlen, rc, "\"%s/%s\": state: %s", w->dir,
+                            w->target, ims_pool_strerror(rc));
+    }
+
+    if (w->committed.gone) {
+        return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
+                            "\"%s/%s\" was given up for env.%lu", w->dir,
+                            w->target, (unsigned long) w->committed.gone);
+    }
+
+    if (unlinked && w->committed.incarnation != 0) {
+        return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
+                            "\"%s/current\" is missing", w->dir);
+    }
+
+    if (unlinked && ims_pool_dir_link(w, w->target) == -1) {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM,
+                            "\"%s/current\": %s", w->dir, strerror(errno));
+    }
+
+    return IMS_POOL_OK;
+}
+
+
+static int
+ims_pool_start_keys(ims_pool_writer_t *w, bool *made, char *err,
+    size_t errlen)
+{
+    int          rc;
+    MDB_val      k, v;
+    MDB_txn     *txn;
+    uint32_t     next;
+    MDB_cursor  *cursor;
+
+    if (mdb_txn_begin(w->env, NULL, MDB_RDONLY, &txn) != 0) {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "cannot read");
+    }
+
+    next = 1;
+
+    if (mdb_cursor_open(txn, w->dbi[IMS_POOL_T_KEY], &cursor) == 0) {
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_LAST);
+
+        if (rc == 0 && k.mv_size == 4) {
+            next = ims_pool_get32(k.mv_data) + 1;
+        }
+
+        mdb_cursor_close(cursor);
+    }
+
+    mdb_txn_abort(txn);
+
+    return ims_pool_keys_load(w, next, made, err, errlen);
+}
+
+
+/*
+ * The environment remembers which keys it was used with: another keys file
+ * under the same numbers would hash every user to somebody new.
+ */
+static int
+ims_pool_start_keys_fit(ims_pool_writer_t *w, bool made)
+{
+    int       rc;
+    uint8_t   key[4];
+    unsigned  i;
+    uint64_t  print;
+    struct {
+        uint32_t  no;
+        uint32_t  pad;
+        uint64_t  print;
+        uint64_t  wall;
+    } row, old;
+
+    for (i = 0; i <= w->keys.nhash; i++) {
+
+        memset(&row, 0, sizeof(row));
+
+        row.no = i < w->keys.nhash ? w->keys.hash[i].no : 0;
+        row.wall = w->wall;
+        print = w->keys.print[i < w->keys.nhash ? i : IMS_POOL_HASH_KEYS];
+        row.print = print;
+
+        ims_pool_be32(key, row.no);
+
+        rc = ims_pool_w_copy(w, IMS_POOL_T_KEY, key, sizeof(key), &old,
+                             sizeof(old));
+
+        if (rc == IMS_POOL_OK && old.print == print) {
+            continue;
+        }
+
+        if (rc == IMS_POOL_OK && !made) {
+            return IMS_POOL_NOT_OURS;
+        }
+
+        if (rc == IMS_POOL_INTERNAL) {
+            return rc;
+        }
+
+        rc = ims_pool_w_put(w, IMS_POOL_T_KEY, key, sizeof(key), &row,
+                            sizeof(row), 0);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+    }
+
+    return IMS_POOL_OK;
+}
+
+
+/* commits may be lost: POOL.md section 6 */
+
+static bool
+ims_pool_start_lost(ims_pool_writer_t *w, const ims_pool_options_t *opt)
+{
+    if (opt->commits_lost) {
+        return true;
+    }
+
+    if (w->floor.there) {
+        return w->committed.incarnation < w->floor.incarnation;
+    }
+
+    /* no floor: fine only where no lease was ever given */
+
+    return w->committed.given != 0;
+}
+
+
+static int
+ims_pool_start_commit(ims_pool_writer_t *w, const ims_pool_options_t *opt,
+    ims_pool_started_t *st, char *err, size_t errlen)
+{
+    int       rc;
+    uint64_t  term;
+
+    st->fenced = ims_pool_start_lost(w, opt);
+
+    rc = ims_pool_begin(w);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_keys_fit(w, st->new_keys);
+
+        if (rc == IMS_POOL_NOT_OURS) {
+            ims_pool_abort(w);
+            return ims_pool_err(err, errlen, rc,
+                                "\"%s/keys\" is not this environment's",
+                                w->dir);
+        }
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_batch(w, st->fenced, &term, st);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_commit(w);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_floor_write(w, w->committed.incarnation, term);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_reader_borrow(&w->reader, w->env, w->dbi, &w->clock);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_imports(w, &st->undone);
+    }
+
+    if (rc != IMS_POOL_OK) {
+        ims_pool_abort(w);
+        return ims_pool_err(err, errlen, rc, "start of \"%s/%s\": %s", w->dir,
+                            w->target, ims_pool_strerror(rc));
+    }
+
+    return IMS_POOL_OK;
+}
+
+
+static int
+ims_pool_start_batch(ims_pool_writer_t *w, bool lost, uint64_t *term,
+    ims_pool_started_t *st)
+{
+    int                rc;
+    uint64_t           inc;
+    ims_pool_state_t  *s;
+
+    s = &w->state;
+
+    inc = s->incarnation > w->floor.incarnation ? s->incarnation
+                                                : w->floor.incarnation;
+
+    if (inc >= IMS_POOL_INCARNATION) {
+        return IMS_POOL_SYSTEM;
+    }
+
+    inc++;
+
+    rc = ims_pool_w_term(w, term);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (*term < w->floor.term) {
+        *term = w->floor.term;
+    }
+
+    if (lost) {
+        /* every id that can have been given before this start */
+        rc = ims_pool_w_fence_all(w, (inc << IMS_POOL_LEASE_BITS) - 1);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+
+        if (s->hold_until < w->now + *term) {
+            s->hold_until = w->now + *term;
+        }
+    }
+
+    s->incarnation = inc;
+    s->last_lease = inc << IMS_POOL_LEASE_BITS;
+    s->pid_ns = w->pid_ns;
+    s->time_ns = w->time_ns;
+
+    w->dirty = 1;
+
+    st->incarnation = inc;
+    st->now = w->now;
+    st->hold_until = s->hold_until;
+
+    return IMS_POOL_OK;
+}

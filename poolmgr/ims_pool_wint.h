@@ -1,0 +1,225 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * What the files of the writer share.
+ */
+
+#ifndef _IMS_POOL_WINT_H_INCLUDED_
+#define _IMS_POOL_WINT_H_INCLUDED_
+
+
+#include "base/ims_hmac.h"
+#include "ims_pool_int.h"
+#include "ims_pool_writer.h"
+
+
+#define IMS_POOL_REALM_MAX      255
+#define IMS_POOL_USER_MAX       65536
+#define IMS_POOL_HASH_KEYS      16
+#define IMS_POOL_KEY_LEN        32
+
+#define IMS_POOL_LEASE_BITS     40      /* counter; incarnation above it */
+#define IMS_POOL_FEED_KEPT      (15 * 60 * 1000)
+#define IMS_POOL_REPORT_MAX     (7 * 86400 * 1000ull)
+#define IMS_POOL_REGS           16      /* rows of `reg` an identity */
+
+/* sessions of a lease in use; the record has room for IMS_POOL_SESSIONS */
+#define IMS_POOL_SESSIONS_USED  1
+
+
+typedef struct {
+    uint32_t        no;
+    ims_hmac_key_t  key;
+} ims_pool_hash_key_t;
+
+
+/* DIR/keys; hash[0] is the current one, older ones follow */
+typedef struct {
+    ims_hmac_key_t       tag;
+    ims_pool_hash_key_t  hash[IMS_POOL_HASH_KEYS];
+    unsigned             nhash;
+    uint64_t             print[IMS_POOL_HASH_KEYS + 1];  /* tag's is last */
+} ims_pool_keys_t;
+
+
+/* DIR/floor */
+typedef struct {
+    uint64_t  incarnation;
+    uint64_t  term;             /* ms: ttl_max + D + margin */
+    bool      there;
+} ims_pool_floor_t;
+
+
+struct ims_pool_writer_s {
+    MDB_env             *env;
+    MDB_txn             *txn;           /* of the batch */
+    MDB_dbi              dbi[IMS_POOL_TREES];
+    ims_pool_clock_t     clock;
+    ims_pool_reader_t   *reader;
+
+    ims_pool_state_t     state;         /* of the batch */
+    ims_pool_state_t     committed;
+    uint64_t             now;           /* PT of the batch */
+    uint64_t             wall;
+    uint64_t             boottime;
+    uint8_t              boot_id[16];
+    uint64_t             pid_ns;
+    uint64_t             time_ns;
+
+    unsigned             dirty:1;       /* the batch wrote something */
+    unsigned             broken:1;      /* LMDB failed in it */
+    unsigned             nospace:1;     /* since the map or disk is full */
+    unsigned             dead:1;        /* a commit's outcome is unknown */
+
+    int                  dirfd;
+    int                  lockfd;
+    gid_t                gid;
+    bool                 chgrp;
+    char                 dir[IMS_POOL_PATH_MAX];
+    char                 target[32];
+
+    ims_pool_floor_t     floor;
+    ims_pool_keys_t      keys;
+
+    uint64_t             commits;
+    uint64_t             damaged;
+
+    uint8_t              name[IMS_POOL_REALM_MAX + 1 + IMS_POOL_USER_MAX];
+};
+
+
+/* --- directory (ims_pool_dir.c, ims_pool_keys.c) ----------------------- */
+
+/* What is in the directory. */
+typedef enum {
+    IMS_POOL_DIR_EMPTY = 0,     /* nothing, or floor and keys only */
+    IMS_POOL_DIR_UNLINKED,      /* one env.1 without `current` */
+    IMS_POOL_DIR_OURS,          /* `current` is there */
+    IMS_POOL_DIR_FOREIGN
+} ims_pool_dir_e;
+
+/* Directory made if missing, checked, locked; w->dirfd and lockfd set. */
+int ims_pool_dir_open(ims_pool_writer_t *w, const ims_pool_options_t *opt,
+    ims_pool_dir_e *what, char *err, size_t errlen);
+
+/* Modes and group of the directory and everything known in it. */
+int ims_pool_dir_modes(ims_pool_writer_t *w, char *err, size_t errlen);
+
+/* DIR/current -> name, by rename and sync. */
+int ims_pool_dir_link(ims_pool_writer_t *w, const char *name);
+int ims_pool_dir_sync(int fd);
+
+/* Writes a small file whole: temporary name, sync, rename, sync. */
+int ims_pool_dir_replace(ims_pool_writer_t *w, const char *name,
+    const char *text, size_t n);
+
+/* Reads one: its length, -1 with errno. */
+ssize_t ims_pool_dir_read(ims_pool_writer_t *w, const char *name, char *text,
+    size_t cap);
+
+int ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen);
+int ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation,
+    uint64_t term);
+
+/* Loads DIR/keys or makes it, the first hash key numbered next. */
+int ims_pool_keys_load(ims_pool_writer_t *w, uint32_t next, bool *made,
+    char *err, size_t errlen);
+
+
+/* --- batch (ims_pool_batch.c) ------------------------------------------ */
+
+/*
+ * Reading in the batch: IMS_POOL_OK, _NOTFOUND, _INTERNAL (damage counted).
+ */
+int ims_pool_w_rec(ims_pool_writer_t *w, uint64_t ident, ims_pool_rec_t *rec);
+int ims_pool_w_pool(ims_pool_writer_t *w, uint32_t number, ims_pool_t *pool);
+int ims_pool_w_copy(ims_pool_writer_t *w, ims_pool_tree_e tree,
+    const void *key, size_t nkey, void *out, size_t n);
+int ims_pool_w_row(ims_pool_writer_t *w, ims_pool_tree_e tree,
+    const void *key, size_t nkey, ims_str_t *row);
+
+/* NOPOOL besides. */
+int ims_pool_w_by_name(ims_pool_writer_t *w, ims_str_t name,
+    ims_pool_t *pool);
+
+/*
+ * Writing: adds the CRC.  flags: 0 or MDB_NOOVERWRITE (a row that is there
+ * stays, IMS_POOL_EXISTS).  _NOSPACE and _INTERNAL break the batch.
+ */
+int ims_pool_w_put(ims_pool_writer_t *w, ims_pool_tree_e tree,
+    const void *key, size_t nkey, const void *data, size_t n, unsigned flags);
+int ims_pool_w_put_rec(ims_pool_writer_t *w, const ims_pool_rec_t *rec);
+int ims_pool_w_put_pool(ims_pool_writer_t *w, const ims_pool_t *pool);
+
+/* A row that is not there is fine. */
+int ims_pool_w_del(ims_pool_writer_t *w, ims_pool_tree_e tree,
+    const void *key, size_t nkey);
+
+/* What a failure of LMDB's means; breaks the batch. */
+int ims_pool_w_fail(ims_pool_writer_t *w, int rc);
+
+
+/* --- leases (ims_pool_{lease,end,avail}.c) -------------------------- */
+
+/* Who asks, resolved. */
+typedef struct {
+    ims_pool_t       pool;
+    uint8_t          user[IMS_POOL_HOLDER_LEN];     /* by the current key */
+    uint8_t          found[IMS_POOL_USER_KEY];      /* key of the row found */
+    ims_pool_user_t  row;
+    unsigned         known:1;       /* row, rec and st are there */
+    ims_pool_rec_t   rec;
+    ims_pool_st_e    st;
+} ims_pool_asker_t;
+
+/* The identity that a user of a->pool has or had last, if any. */
+int ims_pool_w_asker(ims_pool_writer_t *w, ims_str_t realm, ims_str_t user,
+    uint32_t pool, ims_pool_asker_t *a);
+
+/* Hash of realm and user under one key; realm and user were checked. */
+bool ims_pool_w_who_ok(ims_str_t realm, ims_str_t user);
+void ims_pool_w_hash(ims_pool_writer_t *w, const ims_hmac_key_t *key,
+    ims_str_t realm, ims_str_t user, uint8_t *hash);
+
+/* Ends a live lease now: record, history, feed. */
+int ims_pool_w_end(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    ims_pool_end_e reason);
+int ims_pool_w_feed(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
+    ims_pool_end_e reason);
+
+/* History row of a record's lease unless there is one. */
+int ims_pool_w_hist(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
+    uint64_t end, ims_pool_end_e reason);
+
+/* Row of `avail` moved to time, the record with it. */
+int ims_pool_w_avail_move(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    uint64_t time);
+
+/*
+ * The first identity that may be given, moving back heads whose record rests
+ * longer.  EXHAUSTED with *retry_s.
+ */
+int ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, ims_pool_rec_t *rec,
+    uint32_t *retry_s);
+
+/* Housekeeping of the same; IMS_POOL_MORE when there is more of it. */
+int ims_pool_w_settle(ims_pool_writer_t *w, uint32_t pool, unsigned max);
+
+
+/* --- imports left over (ims_pool_import.c) ----------------------------- */
+
+/* At start: what was open is undone, what was decided carried on. */
+int ims_pool_w_imports(ims_pool_writer_t *w, uint32_t *undone);
+
+/* --- pools (ims_pool_admin.c) ----------------------------------------- */
+
+/* ttl_max + D + margin of one pool; the longest of all */
+uint64_t ims_pool_term(const ims_pool_head_t *h);
+int ims_pool_w_term(ims_pool_writer_t *w, uint64_t *term);
+
+/* Leases up to this id are ended: pool row and one feed row. */
+int ims_pool_w_fence(ims_pool_writer_t *w, ims_pool_t *pool, uint64_t fence);
+int ims_pool_w_fence_all(ims_pool_writer_t *w, uint64_t fence);
+
+
+#endif /* _IMS_POOL_WINT_H_INCLUDED_ */
