@@ -338,8 +338,6 @@ ngx_http_ims_delivery_read(ngx_connection_t *c)
         return NGX_OK;
     }
 
-    ngx_http_ims_count(deliver_received);
-
     ngx_http_ims_from_worker(&head, (u_char *) head.msg.p, head.msg.n);
 
     return NGX_OK;

@@ -507,8 +507,6 @@ ngx_http_ims_link_break(ngx_http_ims_link_t *link)
         return;
     }
 
-    ngx_http_ims_count(core_link_broken);
-
     early = !link->heard
             && ngx_current_msec - link->since < NGX_HTTP_IMS_LINK_EARLY;
 
