@@ -459,20 +459,17 @@ mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd)
     cmd->job = call.job;
     c->waiting = call.job != NULL && !call.job->quiet;
 
-    if (ims_pool_broken(s->pool)) {
-        ims_pool_abort(s->pool);
-
-        mgr_log(MGR_LOG_ALERT, "%s failed in the database",
-                cmd->command->name);
-
-        return IMS_POOL_INTERNAL;
-    }
+    /* of a broken transaction it aborts and says why */
 
     rc = ims_pool_commit(s->pool);
     s->commits++;
 
     if (rc == IMS_POOL_UNKNOWN) {
         mgr_batch_fatal(s, "a commit failed, its outcome is unknown");
+
+    } else if (rc != IMS_POOL_OK) {
+        mgr_log(MGR_LOG_ALERT, "%s failed in the database: %s",
+                cmd->command->name, ims_pool_strerror(rc));
     }
 
     return rc;

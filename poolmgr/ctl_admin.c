@@ -1,0 +1,403 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * ims-poolctl pool ..., show, list, revoke, info, ping, check.
+ */
+
+#include <stdlib.h>
+
+#include "ctl.h"
+
+
+#define CTL_WORDS  24
+
+
+static int ctl_pool_spec(ctl_t *ctl, const char **args, unsigned n,
+    const char *done);
+static int ctl_done(ctl_t *ctl, const char **args, unsigned n,
+    const char *done);
+static int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
+
+
+static const char *const  ctl_pool_columns[] = {
+    "name", "home", "realms", "ttl", "ttl_max", "d", "margin", "min_expires",
+    "identities", NULL
+};
+
+static const char *const  ctl_list_columns[] = {
+    "impu", "state", "lease", "start", "end", "rest", NULL
+};
+
+
+int
+ctl_pool_create(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[CTL_WORDS];
+
+    (void) argc;
+
+    args[0] = "POOL";
+    args[1] = "CREATE";
+    args[2] = argv[0];
+    args[3] = argv[1];
+
+    return ctl_pool_spec(ctl, args, 4, "created");
+}
+
+
+int
+ctl_pool_alter(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[CTL_WORDS];
+
+    (void) argc;
+
+    args[0] = "POOL";
+    args[1] = "ALTER";
+    args[2] = argv[0];
+
+    return ctl_pool_spec(ctl, args, 3, "altered");
+}
+
+
+static int
+ctl_pool_spec(ctl_t *ctl, const char **args, unsigned n, const char *done)
+{
+    unsigned  i;
+
+    for (i = 0; i < ctl->npool; i++) {
+        args[n++] = ctl->pool[i];
+    }
+
+    return ctl_done(ctl, args, n, done);
+}
+
+
+static int
+ctl_done(ctl_t *ctl, const char **args, unsigned n, const char *done)
+{
+    redisReply  *reply;
+
+    reply = ctl_call_z(ctl, n, args);
+
+    if (reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    if (ctl_refused(ctl, reply)) {
+        return CTL_REFUSED;
+    }
+
+    if (reply->type == REDIS_REPLY_INTEGER) {
+        ctl_out_number(ctl, done, (uint64_t) reply->integer, done);
+
+    } else {
+        ctl_out_done(ctl, "result", "ok", done);
+    }
+
+    freeReplyObject(reply);
+
+    return CTL_OK;
+}
+
+
+static int
+ctl_pairs(ctl_t *ctl, const char **args, unsigned n)
+{
+    redisReply  *reply;
+
+    reply = ctl_call_z(ctl, n, args);
+
+    if (reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    if (ctl_refused(ctl, reply)) {
+        return CTL_REFUSED;
+    }
+
+    ctl_out_pairs(ctl, reply);
+    freeReplyObject(reply);
+
+    return CTL_OK;
+}
+
+
+int
+ctl_pool_list(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char   *args[2];
+    redisReply   *reply;
+    ctl_table_t  *table;
+
+    (void) argc;
+    (void) argv;
+
+    args[0] = "POOL";
+    args[1] = "LIST";
+
+    reply = ctl_call_z(ctl, 2, args);
+
+    if (reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    if (ctl_refused(ctl, reply)) {
+        return CTL_REFUSED;
+    }
+
+    table = ctl_table_new(ctl, ctl_pool_columns);
+
+    if (table != NULL) {
+        ctl_table_rows(table, reply);
+        ctl_table_end(table);
+    }
+
+    freeReplyObject(reply);
+
+    return CTL_OK;
+}
+
+
+int
+ctl_pool_stat(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[3];
+
+    (void) argc;
+
+    args[0] = "POOL";
+    args[1] = "STAT";
+    args[2] = argv[0];
+
+    return ctl_pairs(ctl, args, 3);
+}
+
+
+/* show LEASE | IMPU | IMPI, or show user POOL USER */
+
+int
+ctl_show(ctl_t *ctl, unsigned argc, char **argv)
+{
+    uint64_t     ident, lease;
+    const char  *args[5];
+
+    args[0] = "SHOW";
+
+    if (argc == 3 && strcmp(argv[0], "user") == 0) {
+        args[1] = "USER";
+        args[2] = argv[1];
+        args[3] = ctl->realm ? ctl->realm : CTL_REALM;
+        args[4] = argv[2];
+
+        return ctl_pairs(ctl, args, 5);
+    }
+
+    if (argc != 1) {
+        ctl_error("show LEASE, show IMPU, show IMPI or show user POOL USER");
+        return CTL_USAGE;
+    }
+
+    if (ims_pool_lease_parse(ims_str_z(argv[0]), &ident, &lease)) {
+        args[1] = "LEASE";
+
+    } else if (strchr(argv[0], ':') != NULL) {
+        args[1] = "IMPU";
+
+    } else if (strchr(argv[0], '@') != NULL) {
+        args[1] = "IMPI";
+
+    } else {
+        ctl_error("\"%s\" is neither a lease nor an IMPU nor an IMPI",
+                  argv[0]);
+        return CTL_USAGE;
+    }
+
+    args[2] = argv[0];
+
+    return ctl_pairs(ctl, args, 3);
+}
+
+
+int
+ctl_list(ctl_t *ctl, unsigned argc, char **argv)
+{
+    int           rc;
+    bool          more;
+    char          cursor[24];
+    const char   *args[5];
+    redisReply   *reply;
+    ctl_table_t  *table;
+
+    table = ctl_table_new(ctl, ctl_list_columns);
+
+    if (table == NULL) {
+        ctl_error("no memory");
+        return CTL_REFUSED;
+    }
+
+    args[0] = "LIST";
+    args[1] = argc ? argv[0] : "*";
+    args[2] = ctl->state ? ctl->state : "*";
+    args[3] = cursor;
+    args[4] = "500";
+
+    rc = CTL_OK;
+    memcpy(cursor, "0", 2);
+
+    do {
+        reply = ctl_call_z(ctl, 5, args);
+
+        if (reply == NULL) {
+            rc = CTL_AWAY;
+            break;
+        }
+
+        if (ctl_refused(ctl, reply)) {
+            rc = CTL_REFUSED;
+            break;
+        }
+
+        ctl_table_rows(table, reply->element[1]);
+
+        snprintf(cursor, sizeof(cursor), "%s", reply->element[0]->str);
+        more = strcmp(cursor, "0") != 0;
+
+        freeReplyObject(reply);
+
+    } while (more);
+
+    if (rc == CTL_OK) {
+        ctl_table_end(table);
+    }
+
+    return rc;
+}
+
+
+/* revoke lease LEASE | impu IMPU | user POOL|* USER | pool POOL */
+
+int
+ctl_revoke(ctl_t *ctl, unsigned argc, char **argv)
+{
+    unsigned     i;
+    const char  *args[5];
+
+    static const struct {
+        const char  *what;
+        const char  *word;
+        unsigned     argc;
+    } forms[] = {
+        { "lease", "LEASE", 2 },
+        { "impu", "IMPU", 2 },
+        { "user", "USER", 3 },
+        { "pool", "POOL", 2 },
+        { NULL, NULL, 0 }
+    };
+
+    for (i = 0; forms[i].what != NULL; i++) {
+        if (strcmp(forms[i].what, argv[0]) == 0 && forms[i].argc == argc) {
+            break;
+        }
+    }
+
+    if (forms[i].what == NULL) {
+        ctl_error("revoke lease LEASE, revoke impu IMPU, revoke user POOL|* "
+                  "USER or revoke pool POOL");
+        return CTL_USAGE;
+    }
+
+    args[0] = "REVOKE";
+    args[1] = forms[i].word;
+    args[2] = argv[1];
+
+    if (argc == 3) {
+        args[3] = ctl->realm ? ctl->realm : CTL_REALM;
+        args[4] = argv[2];
+        return ctl_done(ctl, args, 5, "revoked");
+    }
+
+    return ctl_done(ctl, args, 3, "revoked");
+}
+
+
+int
+ctl_info(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[1];
+    redisReply  *reply;
+
+    (void) argc;
+    (void) argv;
+
+    args[0] = "INFO";
+
+    reply = ctl_call_z(ctl, 1, args);
+
+    if (reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    if (ctl_refused(ctl, reply)) {
+        return CTL_REFUSED;
+    }
+
+    ctl_out_info(ctl, reply);
+    freeReplyObject(reply);
+
+    return CTL_OK;
+}
+
+
+int
+ctl_ping(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[1];
+
+    (void) argc;
+    (void) argv;
+
+    args[0] = "PING";
+
+    return ctl_done(ctl, args, 1, "the pool manager is there");
+}
+
+
+int
+ctl_check(ctl_t *ctl, unsigned argc, char **argv)
+{
+    int          rc;
+    uint64_t     faults;
+    const char  *args[1];
+    redisReply  *reply;
+
+    (void) argc;
+    (void) argv;
+
+    args[0] = "CHECK";
+
+    reply = ctl_call_z(ctl, 1, args);
+
+    if (reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    if (ctl_refused(ctl, reply)) {
+        return CTL_REFUSED;
+    }
+
+    faults = 1;
+
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements >= 4) {
+        (void) ims_str_u64(ims_str_set(reply->element[3]->str,
+                                       reply->element[3]->len),
+                           UINT64_MAX, &faults);
+    }
+
+    ctl_out_check(ctl, reply);
+    rc = faults ? CTL_REFUSED : CTL_OK;
+
+    freeReplyObject(reply);
+
+    return rc;
+}

@@ -1,0 +1,244 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * The connection to the daemon.
+ */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+
+#define CTL_ARGS  64
+
+
+static int ctl_auth(ctl_t *ctl);
+static int ctl_secret(const char *path, char *secret, size_t cap);
+
+
+/* what an error's first word means to people */
+static const struct {
+    const char  *word;
+    const char  *text;
+} ctl_errors[] = {
+    { "EXHAUSTED", "no identity is free; the first may be in %s s" },
+    { "HOLD", "nothing is given for %s s: commits may have been lost" },
+    { "ENDED", "the lease has ended, or is not of this user and session" },
+    { "LATE", "the daemon was too slow: nothing was done" },
+    { "NOPOOL", "there is no such pool" },
+    { "NOTFOUND", "not found" },
+    { "NOAUTH", "not allowed: run it as root or as the daemon's user, or give "
+      "--secret-file" },
+    { "WRONGPASS", "the daemon does not know this secret" },
+    { "EXISTS", "it is there already" },
+    { "NOSPACE", "the disk or the map is full" },
+    { "INTERNAL", "the daemon failed; its log says why" },
+    { "UNKNOWN", "the disk failed: whether it was done is unknown; the daemon "
+      "starts anew" },
+    { NULL, NULL }
+};
+
+
+void
+ctl_error(const char *fmt, ...)
+{
+    va_list  args;
+
+    fputs("ims-poolctl: ", stderr);
+
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+
+    fputc('\n', stderr);
+}
+
+
+int
+ctl_connect(ctl_t *ctl)
+{
+    struct timeval  tv;
+
+    tv.tv_sec = (time_t) ctl->timeout;
+    tv.tv_usec = 0;
+
+    ctl->redis = redisConnectUnixWithTimeout(ctl->socket, tv);
+
+    if (ctl->redis == NULL || ctl->redis->err) {
+        ctl_error("cannot reach the pool manager at \"%s\": %s", ctl->socket,
+                  ctl->redis ? ctl->redis->errstr : "no memory");
+        return CTL_AWAY;
+    }
+
+    redisSetTimeout(ctl->redis, tv);
+
+    return ctl->secret_file ? ctl_auth(ctl) : CTL_OK;
+}
+
+
+static int
+ctl_auth(ctl_t *ctl)
+{
+    int          rc;
+    char         secret[256];
+    const char  *argv[2];
+    redisReply  *reply;
+
+    rc = ctl_secret(ctl->secret_file, secret, sizeof(secret));
+
+    if (rc != CTL_OK) {
+        return rc;
+    }
+
+    argv[0] = "AUTH";
+    argv[1] = secret;
+
+    reply = ctl_call_z(ctl, 2, argv);
+
+    explicit_bzero(secret, sizeof(secret));
+
+    if (reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    if (ctl_refused(ctl, reply)) {
+        return CTL_REFUSED;
+    }
+
+    freeReplyObject(reply);
+
+    return CTL_OK;
+}
+
+
+/* the second word of the first line that is neither empty nor a comment */
+
+static int
+ctl_secret(const char *path, char *secret, size_t cap)
+{
+    FILE  *f;
+    char   line[4096], *role, *word, *save;
+
+    f = fopen(path, "re");
+
+    if (f == NULL) {
+        ctl_error("cannot read \"%s\": %s", path, strerror(errno));
+        return CTL_USAGE;
+    }
+
+    word = NULL;
+
+    while (fgets(line, sizeof(line), f) != NULL) {
+
+        role = strtok_r(line, " \t\r\n", &save);
+
+        if (role == NULL || role[0] == '#') {
+            continue;
+        }
+
+        word = strtok_r(NULL, " \t\r\n", &save);
+        break;
+    }
+
+    fclose(f);
+
+    if (word == NULL || strlen(word) >= cap) {
+        ctl_error("\"%s\" has no line \"role secret\"", path);
+        return CTL_USAGE;
+    }
+
+    memcpy(secret, word, strlen(word) + 1);
+    explicit_bzero(line, sizeof(line));
+
+    return CTL_OK;
+}
+
+
+redisReply *
+ctl_call(ctl_t *ctl, unsigned argc, const ims_str_t *argv)
+{
+    size_t       lens[CTL_ARGS];
+    unsigned     i;
+    redisReply  *reply;
+    const char  *args[CTL_ARGS];
+
+    for (i = 0; i < argc; i++) {
+        args[i] = (const char *) argv[i].p;
+        lens[i] = argv[i].n;
+    }
+
+    reply = redisCommandArgv(ctl->redis, (int) argc, args, lens);
+
+    if (reply == NULL) {
+        ctl_error("the pool manager does not answer: %s",
+                  ctl->redis->err == REDIS_ERR_IO ? strerror(errno)
+                                                  : ctl->redis->errstr);
+    }
+
+    return reply;
+}
+
+
+redisReply *
+ctl_call_z(ctl_t *ctl, unsigned argc, const char **argv)
+{
+    unsigned   i;
+    ims_str_t  args[CTL_ARGS];
+
+    for (i = 0; i < argc; i++) {
+        args[i] = ims_str_z(argv[i]);
+    }
+
+    return ctl_call(ctl, argc, args);
+}
+
+
+bool
+ctl_refused(ctl_t *ctl, redisReply *reply)
+{
+    size_t    n;
+    char      text[256];
+    unsigned  i;
+
+    (void) ctl;
+
+    if (reply->type != REDIS_REPLY_ERROR) {
+        return false;
+    }
+
+    n = strcspn(reply->str, " ");
+
+    snprintf(text, sizeof(text), "%s", reply->str);
+
+    for (i = 0; ctl_errors[i].word != NULL; i++) {
+
+        if (strlen(ctl_errors[i].word) != n
+            || memcmp(ctl_errors[i].word, reply->str, n) != 0)
+        {
+            continue;
+        }
+
+        /* the table's own texts, one %s at most */
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(text, sizeof(text), ctl_errors[i].text,
+                 reply->str[n] ? reply->str + n + 1 : "");
+#pragma GCC diagnostic pop
+        break;
+    }
+
+    if (reply->str[0] != '\0' && ctl_errors[i].word == NULL
+        && strncmp(reply->str, "BADARG ", 7) == 0)
+    {
+        snprintf(text, sizeof(text), "not accepted: %s", reply->str + 7);
+    }
+
+    ctl_error("%s (%.*s)", text, (int) n, reply->str);
+    freeReplyObject(reply);
+
+    return true;
+}

@@ -1,0 +1,460 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * ims-poolctl: the table of commands, options and help.
+ */
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "ctl.h"
+
+
+static const ctl_command_t *ctl_find(int argc, char **argv, unsigned *words);
+static int ctl_options(ctl_t *ctl, int argc, char **argv);
+static int ctl_option(ctl_t *ctl, int c);
+static int ctl_help(const ctl_command_t *command);
+static int ctl_run(ctl_t *ctl, const ctl_command_t *command, int argc,
+    char **argv);
+
+
+static const ctl_command_t  ctl_commands[] = {
+
+    { "pool create", "NAME HOME", 2, 2, CTL_O_POOL, ctl_pool_create,
+      "make a pool of identities in a home domain",
+      "Options of the pool, times in seconds:\n"
+      "  --ttl S           length of a lease (600)\n"
+      "  --ttl-max S       its limit, ever (3600)\n"
+      "  --delay S         the longest a message can be under way, D (64)\n"
+      "  --margin S        rest on top of it (30 and 0.1 % of --ttl-max)\n"
+      "  --min-expires S   shortest expiry that the core grants (60)\n"
+      "  --realms A,B      who may ask: realms of users (*: all)\n" },
+
+    { "pool alter", "NAME", 1, 1, CTL_O_POOL, ctl_pool_alter,
+      "change a pool; running leases keep what they were promised",
+      "Options as of \"pool create\"; what is not named stays.\n" },
+
+    { "pool list", "", 0, 0, 0, ctl_pool_list, "all pools", NULL },
+
+    { "pool stat", "NAME", 1, 1, 0, ctl_pool_stat,
+      "a pool with its figures: free, leased, resting",
+      "next_free: seconds until a newcomer gets an identity, 0 if at once.\n"
+    },
+
+    { "import", "POOL FILE | POOL --range IMPU ...", 1, 2,
+      CTL_O_REST|CTL_O_RANGE|CTL_O_IMPI|CTL_O_DISPLAY, ctl_import,
+      "bring identities in, all or none",
+      "FILE is CSV (RFC 4180) with a header line, \"-\" standard input:\n"
+      "  impi,impu[,impu2...][,display]\n"
+      "  --range IMPU      e.g. 'sip:web-[000001-001000]@ims.example'; once\n"
+      "                    more for each further IMPU of an identity\n"
+      "  --impi PATTERN    IMPIs (the first range without its scheme)\n"
+      "  --display PATTERN display names\n"
+      "  --rest S          seconds until they may be given: for numbers that\n"
+      "                    were in use elsewhere (0)\n" },
+
+    { "acquire", "POOL USER", 2, 2, CTL_O_REALM|CTL_O_SID, ctl_acquire,
+      "lease an identity to a user, or go on with his lease",
+      "  --realm R         name space of the user (" CTL_REALM ")\n"
+      "  --sid HEX         his session, 16 hex digits (random)\n" },
+
+    { "renew", "POOL USER LEASE --sid HEX", 3, 3, CTL_O_REALM|CTL_O_SID,
+      ctl_renew, "lengthen a lease",
+      "  --realm R         as for acquire\n"
+      "  --sid HEX         as acquire told it\n" },
+
+    { "release", "POOL USER LEASE --sid HEX", 3, 3, CTL_O_REALM|CTL_O_SID,
+      ctl_release, "end a session, and with the last one the lease",
+      "  --realm R         as for acquire\n"
+      "  --sid HEX         as acquire told it\n" },
+
+    { "revoke", "lease LEASE | impu IMPU | user POOL|* USER | pool POOL",
+      2, 3, CTL_O_REALM, ctl_revoke, "end leases at once",
+      "  --realm R         name space of the user (" CTL_REALM ")\n" },
+
+    { "show", "LEASE | IMPU | IMPI | user POOL USER", 1, 3, CTL_O_REALM,
+      ctl_show, "who has an identity, or had it last",
+      "  --realm R         name space of the user (" CTL_REALM ")\n" },
+
+    { "list", "[POOL]", 0, 1, CTL_O_STATE, ctl_list,
+      "identities and their leases",
+      "  --state STATE     only free, leased, resting or off ones\n" },
+
+    { "report", "LEASE EDGE FLOW UNTIL|+SECONDS", 4, 4, 0, ctl_report,
+      "lengthen an identity's rest: a binding was seen at the core",
+      "UNTIL is pool time in ms.\n" },
+
+    { "info", "", 0, 0, 0, ctl_info, "the daemon's figures", NULL },
+
+    { "ping", "", 0, 0, 0, ctl_ping, "is the daemon there", NULL },
+
+    { "check", "", 0, 0, 0, ctl_check,
+      "look at every record; status 1 if one is wrong", NULL },
+
+    { NULL, NULL, 0, 0, 0, NULL, NULL, NULL }
+};
+
+
+enum {
+    CTL_L_JSON = 256,
+    CTL_L_TEXT,
+    CTL_L_REALM,
+    CTL_L_SID,
+    CTL_L_STATE,
+    CTL_L_REST,
+    CTL_L_RANGE,
+    CTL_L_IMPI,
+    CTL_L_DISPLAY,
+    CTL_L_TTL,
+    CTL_L_TTLMAX,
+    CTL_L_DELAY,
+    CTL_L_MARGIN,
+    CTL_L_MINEXPIRES,
+    CTL_L_REALMS
+};
+
+static const struct option  ctl_longopts[] = {
+    { "socket", required_argument, NULL, 's' },
+    { "secret-file", required_argument, NULL, 'f' },
+    { "timeout", required_argument, NULL, 't' },
+    { "json", no_argument, NULL, CTL_L_JSON },
+    { "text", no_argument, NULL, CTL_L_TEXT },
+    { "help", no_argument, NULL, 'h' },
+    { "version", no_argument, NULL, 'V' },
+    { "realm", required_argument, NULL, CTL_L_REALM },
+    { "sid", required_argument, NULL, CTL_L_SID },
+    { "state", required_argument, NULL, CTL_L_STATE },
+    { "rest", required_argument, NULL, CTL_L_REST },
+    { "range", required_argument, NULL, CTL_L_RANGE },
+    { "impi", required_argument, NULL, CTL_L_IMPI },
+    { "display", required_argument, NULL, CTL_L_DISPLAY },
+    { "ttl", required_argument, NULL, CTL_L_TTL },
+    { "ttl-max", required_argument, NULL, CTL_L_TTLMAX },
+    { "delay", required_argument, NULL, CTL_L_DELAY },
+    { "margin", required_argument, NULL, CTL_L_MARGIN },
+    { "min-expires", required_argument, NULL, CTL_L_MINEXPIRES },
+    { "realms", required_argument, NULL, CTL_L_REALMS },
+    { NULL, 0, NULL, 0 }
+};
+
+/* options of a pool: the word in the command */
+static const struct {
+    int          c;
+    const char  *word;
+} ctl_pool_words[] = {
+    { CTL_L_TTL, "TTL" },
+    { CTL_L_TTLMAX, "TTLMAX" },
+    { CTL_L_DELAY, "D" },
+    { CTL_L_MARGIN, "MARGIN" },
+    { CTL_L_MINEXPIRES, "MINEXPIRES" },
+    { CTL_L_REALMS, "REALMS" },
+    { 0, NULL }
+};
+
+static bool  ctl_want_help;
+
+
+int
+main(int argc, char **argv)
+{
+    int                   rc;
+    ctl_t                 ctl;
+    const char           *env;
+    unsigned              words;
+    const ctl_command_t  *command;
+
+    signal(SIGPIPE, SIG_IGN);
+
+    memset(&ctl, 0, sizeof(ctl));
+
+    env = getenv("IMS_POOL_SOCKET");
+
+    ctl.socket = env ? env : CTL_SOCKET;
+    ctl.timeout = CTL_TIMEOUT;
+    ctl.json = !isatty(STDOUT_FILENO);
+    ctl.out = stdout;
+
+    rc = ctl_options(&ctl, argc, argv);
+
+    if (rc >= 0) {
+        return rc;
+    }
+
+    argc -= optind;
+    argv += optind;
+
+    if (argc == 0) {
+
+        if (ctl_want_help) {
+            return ctl_help(NULL);
+        }
+
+        ctl_error("which command?  Try \"ims-poolctl --help\".");
+        return CTL_USAGE;
+    }
+
+    command = ctl_find(argc, argv, &words);
+
+    if (command == NULL) {
+        ctl_error("no command \"%s%s%s\".  Try \"ims-poolctl --help\".",
+                  argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
+        return CTL_USAGE;
+    }
+
+    if (ctl_want_help) {
+        return ctl_help(command);
+    }
+
+    return ctl_run(&ctl, command, argc - (int) words, argv + words);
+}
+
+
+static int
+ctl_run(ctl_t *ctl, const ctl_command_t *command, int argc, char **argv)
+{
+    int  rc;
+
+    if ((unsigned) argc < command->min || (unsigned) argc > command->max) {
+        ctl_error("usage: ims-poolctl %s %s", command->words, command->args);
+        return CTL_USAGE;
+    }
+
+    if (ctl->given & ~command->options) {
+        ctl_error("\"%s\" does not take this option.  Try \"ims-poolctl %s "
+                  "--help\".", command->words, command->words);
+        return CTL_USAGE;
+    }
+
+    rc = ctl_connect(ctl);
+
+    if (rc == CTL_OK) {
+        rc = command->run(ctl, (unsigned) argc, argv);
+    }
+
+    if (ctl->redis != NULL) {
+        redisFree(ctl->redis);
+    }
+
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        ctl_error("cannot write the answer");
+        rc = rc == CTL_OK ? CTL_REFUSED : rc;
+    }
+
+    return rc;
+}
+
+
+static const ctl_command_t *
+ctl_find(int argc, char **argv, unsigned *words)
+{
+    size_t                n;
+    const char           *space;
+    const ctl_command_t  *c;
+
+    for (c = ctl_commands; c->words != NULL; c++) {
+
+        space = strchr(c->words, ' ');
+
+        if (space == NULL) {
+
+            if (strcmp(c->words, argv[0]) == 0) {
+                *words = 1;
+                return c;
+            }
+
+            continue;
+        }
+
+        n = (size_t) (space - c->words);
+
+        if (strlen(argv[0]) == n && memcmp(argv[0], c->words, n) == 0
+            && argc > 1 && strcmp(space + 1, argv[1]) == 0)
+        {
+            *words = 2;
+            return c;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* -1: go on, else the exit status */
+
+static int
+ctl_options(ctl_t *ctl, int argc, char **argv)
+{
+    int       c, rc;
+    uint64_t  seconds;
+
+    while ((c = getopt_long(argc, argv, "s:f:t:hV", ctl_longopts, NULL)) != -1)
+    {
+        switch (c) {
+
+        case 's':
+            ctl->socket = optarg;
+            break;
+
+        case 'f':
+            ctl->secret_file = optarg;
+            break;
+
+        case 't':
+            if (!ims_str_u64(ims_str_z(optarg), 86400, &seconds)
+                || seconds == 0)
+            {
+                ctl_error("--timeout is a number of seconds");
+                return CTL_USAGE;
+            }
+
+            ctl->timeout = (unsigned) seconds;
+            break;
+
+        case CTL_L_JSON:
+            ctl->json = true;
+            break;
+
+        case CTL_L_TEXT:
+            ctl->json = false;
+            break;
+
+        case 'h':
+            ctl_want_help = true;
+            break;
+
+        case 'V':
+            puts("ims-poolctl 0.1");
+            return CTL_OK;
+
+        default:
+            rc = ctl_option(ctl, c);
+
+            if (rc != -1) {
+                return rc;
+            }
+        }
+    }
+
+    return -1;
+}
+
+
+/* those that belong to some commands only */
+
+static int
+ctl_option(ctl_t *ctl, int c)
+{
+    unsigned  i;
+
+    switch (c) {
+
+    case CTL_L_REALM:
+        ctl->realm = optarg;
+        ctl->given |= CTL_O_REALM;
+        return -1;
+
+    case CTL_L_SID:
+        ctl->sid = optarg;
+        ctl->given |= CTL_O_SID;
+        return -1;
+
+    case CTL_L_STATE:
+        ctl->state = optarg;
+        ctl->given |= CTL_O_STATE;
+        return -1;
+
+    case CTL_L_REST:
+        ctl->rest = optarg;
+        ctl->given |= CTL_O_REST;
+        return -1;
+
+    case CTL_L_IMPI:
+        ctl->impi = optarg;
+        ctl->given |= CTL_O_IMPI;
+        return -1;
+
+    case CTL_L_DISPLAY:
+        ctl->display = optarg;
+        ctl->given |= CTL_O_DISPLAY;
+        return -1;
+
+    case CTL_L_RANGE:
+        if (ctl->nrange == CTL_RANGES) {
+            ctl_error("more than %d ranges", CTL_RANGES);
+            return CTL_USAGE;
+        }
+
+        ctl->range[ctl->nrange++] = optarg;
+        ctl->given |= CTL_O_RANGE;
+        return -1;
+    }
+
+    for (i = 0; ctl_pool_words[i].word != NULL; i++) {
+
+        if (ctl_pool_words[i].c != c) {
+            continue;
+        }
+
+        if (ctl->npool + 2 > sizeof(ctl->pool) / sizeof(ctl->pool[0])) {
+            ctl_error("too many options");
+            return CTL_USAGE;
+        }
+
+        ctl->pool[ctl->npool++] = ctl_pool_words[i].word;
+        ctl->pool[ctl->npool++] = optarg;
+        ctl->given |= CTL_O_POOL;
+        return -1;
+    }
+
+    /* getopt_long() said what is wrong */
+
+    fputs("Try \"ims-poolctl --help\".\n", stderr);
+
+    return CTL_USAGE;
+}
+
+
+static int
+ctl_help(const ctl_command_t *command)
+{
+    const ctl_command_t  *c;
+
+    if (command != NULL) {
+        printf("Usage: ims-poolctl %s %s\n\n%c%s.\n", command->words,
+               command->args, command->brief[0] - 'a' + 'A',
+               command->brief + 1);
+
+        if (command->help != NULL) {
+            printf("\n%s", command->help);
+        }
+
+        return CTL_OK;
+    }
+
+    fputs("Usage: ims-poolctl [options] COMMAND ...\n"
+          "\n"
+          "Talks to ims-poolmgr.  Commands:\n"
+          "\n", stdout);
+
+    for (c = ctl_commands; c->words != NULL; c++) {
+        printf("  %-12s %s\n", c->words, c->brief);
+    }
+
+    fputs("\n"
+          "  -s, --socket PATH       the daemon's socket (IMS_POOL_SOCKET, or\n"
+          "                          " CTL_SOCKET ")\n"
+          "  -f, --secret-file FILE  act in the role of this secret; else as\n"
+          "                          root or the daemon's user: admin\n"
+          "  -t, --timeout S         for each answer (60)\n"
+          "      --json, --text      how to answer; text on a terminal\n"
+          "  -h, --help              this text; after a command: its help\n"
+          "  -V, --version           version\n"
+          "\n"
+          "Exit status: 0 done, 1 refused, 2 usage, 3 daemon not reached.\n"
+          "An option's value or a user that begins with \"-\" goes behind "
+          "\"--\".\n", stdout);
+
+    return CTL_OK;
+}
