@@ -164,7 +164,7 @@ typedef struct {
 typedef struct {
     ngx_str_t                     state_dir;
     ngx_int_t                     nslots;
-    ngx_uint_t                    node;
+    ngx_int_t                     node;
 
     ngx_str_t                     pool_dir;
     ngx_str_t                     pool_socket;
@@ -594,6 +594,8 @@ void ngx_http_ims_flow_lease(ngx_http_ims_session_t *s,
  * ended and the session is being closed; NGX_ERROR: nothing is known (503).
  */
 ngx_int_t ngx_http_ims_flow_check(ngx_http_ims_session_t *s);
+/* the same by a look in any case; w->look has it then */
+ngx_int_t ngx_http_ims_flow_look(ngx_http_ims_session_t *s);
 /* look anew at the flows of an identity, or (0) at all of this worker */
 void ngx_http_ims_flow_recheck(uint64_t ident);
 /* callback for ims_flow_*() */
@@ -637,6 +639,7 @@ typedef struct {
     ngx_uint_t                    procedure;
     ngx_http_ims_addr_t           peer;
     ngx_http_ims_loc_conf_t      *conf;             /* REGISTER */
+    uint64_t                      claim;            /* de-REGISTER: our word */
 
     uint64_t                      looked;           /* BOOTTIME ms of the look */
     uint64_t                      end;              /* lease's end, BOOTTIME ms */
@@ -682,6 +685,8 @@ void ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data,
 /* answer a client's request; extra: header lines, each with CRLF, or NULL */
 void ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     ngx_uint_t status, const char *reason, const char *extra);
+/* our Via off a response */
+void ngx_http_ims_drop_via(ims_sip_edit_t *ed);
 
 
 /* ngx_http_ims_peer.c: which core takes an initial REGISTER */

@@ -41,7 +41,7 @@ static char *ngx_http_ims_accept_issuer(ngx_conf_t *cf, ngx_command_t *cmd,
 
 
 static ngx_conf_num_bounds_t  ngx_http_ims_flows_bounds = {
-    ngx_conf_check_num_bounds, 16, 16777215
+    ngx_conf_check_num_bounds, IMS_FLOW_SLOTS_MIN, IMS_FLOW_SLOTS_MAX
 };
 
 
@@ -350,8 +350,10 @@ ngx_http_ims_worker_t  *ngx_http_ims_worker;
  */
 static struct {
     char                  dir[NGX_MAX_PATH];
-    ims_flow_table_t     *flows;
-    ims_flow_keys_t      *keys;
+    ims_flow_table_t      flows;
+    ims_flow_keys_t       keys;
+    uint64_t              master_id;
+    uint32_t              cycle_no;
 } ngx_http_ims_mapped;
 
 
@@ -444,7 +446,7 @@ ngx_http_ims_init_counters(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    shpool->data = imcf->counters;
+    shpool->data = (void *) imcf->counters;
 
     return NGX_OK;
 }
@@ -535,6 +537,75 @@ ngx_http_ims_make_state_dir(ngx_cycle_t *cycle,
         ngx_log_error(NGX_LOG_EMERG, cycle->log, ngx_errno,
                       "chown(\"%V\", %d) failed", &imcf->state_dir, ccf->user);
         return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_ims_open_flows(ngx_cycle_t *cycle, ngx_http_ims_main_conf_t *imcf)
+{
+    char              err[IMS_FLOW_ERR_LEN];
+    ngx_core_conf_t  *ccf;
+
+    if (imcf->listens == NULL) {
+        /* a site without an edge */
+        return NGX_OK;
+    }
+
+    ccf = (ngx_core_conf_t *) ngx_get_conf(cycle->conf_ctx, ngx_core_module);
+
+    if (ngx_http_ims_mapped.master_id == 0) {
+        ngx_http_ims_random((u_char *) &ngx_http_ims_mapped.master_id,
+                            sizeof(ngx_http_ims_mapped.master_id));
+    }
+
+    ngx_http_ims_mapped.cycle_no++;
+
+    imcf->master_id = ngx_http_ims_mapped.master_id;
+    imcf->cycle_no = ngx_http_ims_mapped.cycle_no;
+    imcf->flows = &ngx_http_ims_mapped.flows;
+    imcf->flow_keys = &ngx_http_ims_mapped.keys;
+
+    if (ngx_http_ims_mapped.dir[0] != '\0') {
+
+        if (ngx_strcmp(ngx_http_ims_mapped.dir, imcf->state_dir.data) != 0) {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                          "ims_state_dir cannot be changed by a reload");
+            return NGX_ERROR;
+        }
+
+    } else {
+
+        if (ims_flow_table_open(imcf->flows, (char *) imcf->state_dir.data,
+                                (uint32_t) imcf->nslots,
+                                geteuid() == 0 ? ccf->user : (uid_t) -1, err)
+            != IMS_FLOW_OK)
+        {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                          "ims_state_dir \"%V\": %s", &imcf->state_dir, err);
+            return NGX_ERROR;
+        }
+
+        (void) ngx_cpystrn((u_char *) ngx_http_ims_mapped.dir,
+                           imcf->state_dir.data, NGX_MAX_PATH);
+    }
+
+    /* read again by each reload, so that a key can be rotated */
+
+    if (!ims_flow_keys_open(imcf->flow_keys, (char *) imcf->state_dir.data,
+                            err))
+    {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "ims_state_dir \"%V\": %s", &imcf->state_dir, err);
+        return NGX_ERROR;
+    }
+
+    if (imcf->flows->nslots != (uint32_t) imcf->nslots) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "ims_flows %i takes effect when no worker is left, "
+                      "there are %uD", imcf->nslots, imcf->flows->nslots);
     }
 
     return NGX_OK;

@@ -274,13 +274,13 @@ ngx_http_ims_session_read(ngx_event_t *rev)
         return;
     }
 
-    for (turn = 0; turn < NGX_HTTP_IMS_READ_TURNS && !s->ended; turn++) {
+    for (turn = 0; turn < NGX_HTTP_IMS_READ_TURNS; turn++) {
         if (ngx_http_ims_session_recv(s) != NGX_OK) {
             break;
         }
     }
 
-    if (s->ended) {
+    if (s->peer_gone) {
         return;
     }
 
@@ -508,7 +508,9 @@ ngx_http_ims_session_send(ngx_http_ims_session_t *s, u_char *data, size_t n)
 {
     ngx_uint_t  opcode;
 
-    if (s->closing) {
+    /* an answer may still go out before the Close that follows it */
+
+    if (s->close_sent || s->peer_gone) {
         return NGX_ERROR;
     }
 
