@@ -16,6 +16,8 @@ static bool ims_sip_policy_private(const ims_sip_msg_t *m);
 static bool ims_sip_policy_contains(ims_str_t s, const char *lower);
 static void ims_sip_policy_uris(ims_sip_edit_t *ed);
 static bool ims_sip_policy_next_cut(ims_str_t *rest, ims_str_t *cut);
+static const uint8_t *ims_sip_policy_quoted_end(const uint8_t *p,
+    const uint8_t *end);
 static bool ims_sip_policy_trusted(const uint8_t *p, const uint8_t *end);
 static void ims_sip_policy_ruri(ims_sip_edit_t *ed);
 
@@ -335,7 +337,8 @@ ims_sip_policy_uris(ims_sip_edit_t *ed)
         {
             rest = ed->m->hdr[i].value;
 
-            while (ims_sip_policy_next_cut(&rest, &cut)) {
+            while (ed->error == NULL && ims_sip_policy_next_cut(&rest, &cut))
+            {
                 ims_sip_edit_splice(ed, cut, IMS_STR(""));
             }
         }
@@ -348,23 +351,37 @@ ims_sip_policy_uris(ims_sip_edit_t *ed)
 
 
 /*
- * The next ";cpc=..." in a text, URI or header parameter, with its value.
- * Does not rely on the text being well formed.
+ * The next ";cpc=..." in a text, URI or header parameter, with its value, but
+ * not in a quoted string.  Does not rely on the text being well formed.
  */
 
 static bool
 ims_sip_policy_next_cut(ims_str_t *rest, ims_str_t *cut)
 {
+    bool            open;
     const uint8_t  *p, *q, *end;
 
-    p = rest->p;
-    end = p + rest->n;
+    /* a quote that nothing closes is looked after once */
 
-    while (p < end && (p = memchr(p, ';', (size_t) (end - p))) != NULL) {
+    open = false;
+    end = rest->p + rest->n;
+
+    for (p = rest->p; p < end; p++) {
+
+        if (*p == '"') {
+            q = open ? NULL : ims_sip_policy_quoted_end(p, end);
+            open = q == NULL;
+            p = open ? p : q;
+            continue;
+        }
+
+        if (*p != ';') {
+            continue;
+        }
+
         q = ims_ch_skip_ws(p + 1, end);
 
         if (!ims_sip_policy_trusted(q, end)) {
-            p = q;
             continue;
         }
 
@@ -381,6 +398,21 @@ ims_sip_policy_next_cut(ims_str_t *rest, ims_str_t *cut)
     }
 
     return false;
+}
+
+
+/* The closing quote of the string that begins at p, NULL if it has none. */
+
+static const uint8_t *
+ims_sip_policy_quoted_end(const uint8_t *p, const uint8_t *end)
+{
+    for (p++; p < end && *p != '"'; p++) {
+        if (*p == '\\') {
+            p++;
+        }
+    }
+
+    return p < end ? p : NULL;
 }
 
 
