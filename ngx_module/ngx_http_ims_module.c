@@ -32,7 +32,9 @@ static char *ngx_http_ims_check_identity(ngx_conf_t *cf,
 
 static char *ngx_http_ims_pool_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_ims_read_secret(ngx_conf_t *cf, ngx_str_t *name,
+static char *ngx_http_ims_read_secret(ngx_conf_t *cf, const char *role,
+    ngx_str_t *name, ngx_str_t *secret);
+static ngx_int_t ngx_http_ims_find_secret(ngx_str_t *text, const char *role,
     ngx_str_t *secret);
 static char *ngx_http_ims_state_dir(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -814,8 +816,10 @@ ngx_http_ims_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                              NULL);
     ngx_conf_merge_str_value(conf->identity_cookie, prev->identity_cookie,
                              "ims_session");
+    /* its default is found for an endpoint, by what that has */
+
     ngx_conf_merge_value(conf->identity_anonymous, prev->identity_anonymous,
-                         1);
+                         NGX_CONF_UNSET);
 
     return ngx_http_ims_check_endpoint(cf, conf);
 }
@@ -932,6 +936,11 @@ ngx_http_ims_check_identity(ngx_conf_t *cf, ngx_http_ims_loc_conf_t *ilcf)
         return NGX_CONF_ERROR;
     }
 
+    /* where the site knows its users, "nobody" is no user */
+
+    ngx_conf_init_value(ilcf->identity_anonymous,
+                        ilcf->identity_user == NULL);
+
     if (ilcf->identity_realm.len == 0) {
         ilcf->identity_realm = ilcf->identity_issuer->name;
     }
@@ -1019,12 +1028,12 @@ ngx_http_ims_pool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         } else if (ngx_strncmp(value[i].data, "wwsf_secret=", 12) == 0) {
             s.data = value[i].data + 12;
             s.len = value[i].len - 12;
-            rv = ngx_http_ims_read_secret(cf, &s, &imcf->wwsf_secret);
+            rv = ngx_http_ims_read_secret(cf, "wwsf", &s, &imcf->wwsf_secret);
 
         } else if (ngx_strncmp(value[i].data, "edge_secret=", 12) == 0) {
             s.data = value[i].data + 12;
             s.len = value[i].len - 12;
-            rv = ngx_http_ims_read_secret(cf, &s, &imcf->edge_secret);
+            rv = ngx_http_ims_read_secret(cf, "edge", &s, &imcf->edge_secret);
 
         } else if (ngx_strncmp(value[i].data, "timeout=", 8) == 0) {
             s.data = value[i].data + 8;
@@ -1065,15 +1074,19 @@ ngx_http_ims_pool_directive(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* the first line of a file that the master reads, as root where it is */
+/*
+ * The pool manager's own file of secrets (doc/pool-protocol.md), which the
+ * master reads, as root where it is: the first line of that role.
+ */
 
 static char *
-ngx_http_ims_read_secret(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *secret)
+ngx_http_ims_read_secret(ngx_conf_t *cf, const char *role, ngx_str_t *name,
+    ngx_str_t *secret)
 {
-    u_char     buf[1024];
+    u_char     buf[4096];
     ssize_t    n;
     ngx_fd_t   fd;
-    ngx_str_t  path, line;
+    ngx_str_t  path, text, found;
 
     path = *name;
 
@@ -1099,25 +1112,70 @@ ngx_http_ims_read_secret(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *secret)
         return NGX_CONF_ERROR;
     }
 
-    line.data = buf;
+    text.data = buf;
+    text.len = n;
 
-    for (line.len = 0; line.len < (size_t) n; line.len++) {
-        if (buf[line.len] <= ' ') {
-            break;
-        }
-    }
-
-    if (line.len < 16 || line.len > 512) {
+    if (ngx_http_ims_find_secret(&text, role, &found) != NGX_OK
+        || found.len < 16 || found.len > 128)
+    {
+        ngx_explicit_memzero(buf, sizeof(buf));
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "\"ims_pool\": the first line of secret \"%V\" "
-                           "must have 16 to 512 characters", &path);
+                           "\"ims_pool\": \"%V\" has no line \"%s SECRET\" "
+                           "with a secret of 16 to 128 characters", &path,
+                           role);
         return NGX_CONF_ERROR;
     }
 
-    secret->len = line.len;
-    secret->data = ngx_pstrdup(cf->pool, &line);
+    secret->len = found.len;
+    secret->data = ngx_pstrdup(cf->pool, &found);
+
+    ngx_explicit_memzero(buf, sizeof(buf));
 
     return secret->data ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+/* the second word of the first line whose first word is the role */
+
+static ngx_int_t
+ngx_http_ims_find_secret(ngx_str_t *text, const char *role, ngx_str_t *secret)
+{
+    u_char      *p, *last;
+    ngx_str_t    word[2];
+    ngx_uint_t   n;
+
+    p = text->data;
+    last = p + text->len;
+
+    while (p < last) {
+
+        for (n = 0; p < last && *p != '\n'; /* void */ ) {
+
+            if (*p <= ' ') {
+                p++;
+                continue;
+            }
+
+            secret->data = p;
+            while (p < last && *p > ' ') { p++; }
+            secret->len = p - secret->data;
+
+            if (n < 2) {
+                word[n++] = *secret;
+            }
+        }
+
+        p++;
+
+        if (n == 2 && word[0].len == ngx_strlen(role)
+            && ngx_strncmp(word[0].data, role, word[0].len) == 0)
+        {
+            *secret = word[1];
+            return NGX_OK;
+        }
+    }
+
+    return NGX_DECLINED;
 }
 
 
