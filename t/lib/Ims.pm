@@ -268,10 +268,14 @@ sub ims_keys {
               '-out', "$dir/$name.pub.pem");
     }
 
+    # with its role for the pool manager, alone for nginx
+    mkdir "$dir/secrets", 0700;
     for my $role (qw/ wwsf edge /) {
         next if -e "$dir/$role.secret";
-        $t->write_file("$role.secret", "$role " . _random(24) . "\n");
-        chmod 0600, "$dir/$role.secret";
+        my $secret = _random(24);
+        $t->write_file("$role.secret", "$secret\n");
+        $t->write_file("secrets/$role.secret", "$role $secret\n");
+        chmod 0600, "$dir/$role.secret", "$dir/secrets/$role.secret";
     }
 
     return $t;
@@ -306,11 +310,11 @@ sub ims_pool {
 
     my $pool = $o{pool} // 'web';
     my $home = $o{home} // 'ims.example';
-    my $size = $o{size} // 20;
+    my $range = sprintf '[000001-%06d]', $o{size} // 20;
 
     _poolctl_must($t, 'pool', 'create', $pool, $home, @{$o{args} // []});
-    _poolctl_must($t, 'import', $pool, '--range',
-                  sprintf 'sip:%s-[000001-%06d]@%s', $pool, $size, $home);
+    _poolctl_must($t, 'import', $pool, '--range', "sip:$pool-$range\@$home",
+                  '--display', "Web user $range");
 
     return $pid;
 }
@@ -321,17 +325,13 @@ sub ims_pool_start {
 
     my $dir = $t->testdir();
 
-    mkdir "$dir/secrets", 0700;
-    for my $role (qw/ wwsf edge /) {
-        link "$dir/$role.secret", "$dir/secrets/$role.secret";
-    }
-
     # the socket of one that was killed would look like a living one
     unlink "$dir/pool.sock";
 
     my $pid = ims_spawn($t, 'pool.log', ims_program('ims-poolmgr'),
         '--dir', "$dir/pool", '--socket', "$dir/pool.sock",
-        '--secrets', "$dir/secrets", '--volatile', @args);
+        '--secrets', "$dir/secrets", '--volatile',
+        $> == 0 ? qw/ --user root --group root / : (), @args);
 
     ims_wait(10, sub { IO::Socket::UNIX->new(Peer => "$dir/pool.sock") })
         or die "the pool manager did not start:\n"
