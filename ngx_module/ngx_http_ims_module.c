@@ -1135,7 +1135,10 @@ ngx_http_ims_read_secret(ngx_conf_t *cf, const char *role, ngx_str_t *name,
 }
 
 
-/* the second word of the first line whose first word is the role */
+/*
+ * The second word of the first line whose first word is the role, or the one
+ * word of a line that has no other.
+ */
 
 static ngx_int_t
 ngx_http_ims_find_secret(ngx_str_t *text, const char *role, ngx_str_t *secret)
@@ -1167,10 +1170,11 @@ ngx_http_ims_find_secret(ngx_str_t *text, const char *role, ngx_str_t *secret)
 
         p++;
 
-        if (n == 2 && word[0].len == ngx_strlen(role)
-            && ngx_strncmp(word[0].data, role, word[0].len) == 0)
+        if (n == 1
+            || (n == 2 && word[0].len == ngx_strlen(role)
+                && ngx_strncmp(word[0].data, role, word[0].len) == 0))
         {
-            *secret = word[1];
+            *secret = word[n - 1];
             return NGX_OK;
         }
     }
