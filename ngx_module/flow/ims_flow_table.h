@@ -285,7 +285,8 @@ ims_flow_rc_t ims_flow_release(ims_flow_table_t *t, uint32_t slot,
  * Take-over: expected (any word but 0, as just read) becomes owner.  The slot
  * must still have this generation.  Who may do that is the caller's to know:
  * a verified token of the same lease, holder and instance; a claim only when
- * its sweeper had its time.  Read the data *after* this.
+ * its sweeper had its time.  Read the data *after* this, and compare lease and
+ * holder again: the old owner may have written up to this moment.
  *
  * LOST: the word changed meanwhile: read again.  STALE, BUSY, DEAD.
  */
