@@ -244,9 +244,12 @@ ims_pool_w_put(ims_pool_writer_t *w, ims_pool_tree_e tree, const void *key,
     }
 
     crc = ims_pool_crc32c(0, key, nkey);
-    crc = ims_pool_crc32c(crc, data, n);
 
-    memcpy(row, data, n);
+    if (n) {
+        crc = ims_pool_crc32c(crc, data, n);
+        memcpy(row, data, n);
+    }
+
     memcpy(row + n, &crc, sizeof(crc));
 
     k.mv_size = nkey;

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 
+#include "base/ims_clock.h"
 #include "pool_fixture.h"
 
 
@@ -15,7 +16,7 @@
 #define LINGER  94000       /* D 64 s + margin 30 s */
 
 
-/* --- directory ---------------------------------------------------------- */
+/* --- directory ----------------------------------------------------------- */
 
 static unsigned
 mode_of(fixture_t *f, const char *name)
@@ -221,7 +222,7 @@ test_interrupted_first_start(void **state)
 }
 
 
-/* --- keys ----------------------------------------------------------------- */
+/* --- keys ---------------------------------------------------------------- */
 
 static void
 test_keys(void **state)
@@ -272,7 +273,7 @@ test_keys(void **state)
 }
 
 
-/* --- the protocol --------------------------------------------------------- */
+/* --- the protocol -------------------------------------------------------- */
 
 static void
 test_line_1_3(void **state)
@@ -804,7 +805,7 @@ test_arguments(void **state)
 }
 
 
-/* --- batches -------------------------------------------------------------- */
+/* --- batches ------------------------------------------------------------- */
 
 static void
 test_abort(void **state)
@@ -918,7 +919,7 @@ test_map_full(void **state)
 }
 
 
-/* --- start after losses ---------------------------------------------------- */
+/* --- start after losses -------------------------------------------------- */
 
 static void
 test_lost_commits(void **state)
@@ -1005,7 +1006,7 @@ test_lost_commits(void **state)
 }
 
 
-/* --- imports --------------------------------------------------------------- */
+/* --- imports ------------------------------------------------------------- */
 
 static int
 add_one(fixture_t *f, uint32_t no, const char *impi, const char *impu,
@@ -1199,7 +1200,7 @@ test_range(void **state)
 }
 
 
-/* --- avail and feed --------------------------------------------------------- */
+/* --- avail and feed ------------------------------------------------------ */
 
 static void
 test_put_back(void **state)
@@ -1293,7 +1294,7 @@ test_feed_prune(void **state)
 }
 
 
-/* --- damage ----------------------------------------------------------------- */
+/* --- damage -------------------------------------------------------------- */
 
 static void
 test_flipped_bits(void **state)
@@ -1361,7 +1362,7 @@ test_flipped_bits(void **state)
 }
 
 
-/* --- kill -9 ----------------------------------------------------------------- */
+/* --- kill -9 ------------------------------------------------------------- */
 
 #define USERS  40
 
@@ -1485,7 +1486,7 @@ test_kill(void **state)
     int              fds[2], status;
     pid_t            pid;
     ack_t            ack, *told;
-    uint64_t         acks;
+    uint64_t         acks, until, seed;
     unsigned         round;
     fixture_t        f;
     uint32_t         pool;
@@ -1513,6 +1514,7 @@ test_kill(void **state)
     told = calloc(USERS, sizeof(ack_t));
     assert_non_null(told);
     acks = 0;
+    seed = 42;
 
     for (round = 0; round < 30; round++) {
 
@@ -1525,8 +1527,18 @@ test_kill(void **state)
             victim(&f, fds[1], round + 1);
         }
 
+        /* a pipe that fills would keep the victim out of its commits */
+
         close(fds[1]);
-        usleep(20000 + round * 3000);
+        until = ims_boottime_ms() + 30 + rnd(&seed) % 100;
+
+        while (ims_boottime_ms() < until
+               && read(fds[0], &ack, sizeof(ack)) == sizeof(ack))
+        {
+            told[ack.user] = ack;
+            acks++;
+        }
+
         assert_int_equal(kill(pid, SIGKILL), 0);
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFSIGNALED(status));
