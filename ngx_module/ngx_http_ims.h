@@ -654,11 +654,11 @@ typedef struct {
     uint16_t                      instance_len;     /* 0: none */
     uint16_t                      contact_len;
     uint16_t                      aor_len;
-    uint16_t                      uri_len;
     unsigned                      pending:1;
     unsigned                      resent:1;
-    u_char                        text[];           /* instance, contact, aor
-                                                       (canonical), To's URI */
+    u_char                        text[];           /* REGISTER: instance,
+                                                       Contact, canonical To;
+                                                       de-REGISTER: IMPU */
 } ngx_http_ims_trans_data_t;
 
 /*
