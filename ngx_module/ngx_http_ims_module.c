@@ -1170,6 +1170,10 @@ ngx_http_ims_find_secret(ngx_str_t *text, const char *role, ngx_str_t *secret)
 
         p++;
 
+        if (n && word[0].data[0] == '#') {
+            continue;
+        }
+
         if (n == 1
             || (n == 2 && word[0].len == ngx_strlen(role)
                 && ngx_strncmp(word[0].data, role, word[0].len) == 0))
