@@ -30,6 +30,7 @@ typedef struct {
     const char  *user;
     const char  *group;
     const char  *secrets;
+    uint64_t     map_mib;
     bool         is_volatile;
 } mgr_options_t;
 
@@ -56,6 +57,7 @@ static const char  mgr_help[] =
 "                         exists): nginx's user must be a member\n"
 "  -S, --secrets PATH     file of secrets, or directory of *.secret files\n"
 "                         (DIR/secrets, made with random secrets)\n"
+"      --map-size MIB     address space for the database: its limit (16384)\n"
 "      --volatile         take any file system, tmpfs too: a power cut may\n"
 "                         then lose leases.  For tests and demonstrations\n"
 "  -l, --log-level LEVEL  emerg, alert, error, warn, notice (default), info\n"
@@ -118,6 +120,7 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         { "user", required_argument, NULL, 'u' },
         { "group", required_argument, NULL, 'g' },
         { "secrets", required_argument, NULL, 'S' },
+        { "map-size", required_argument, NULL, 'm' },
         { "volatile", no_argument, NULL, 'v' },
         { "log-level", required_argument, NULL, 'l' },
         { "help", no_argument, NULL, 'h' },
@@ -150,6 +153,15 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
 
         case 'S':
             o->secrets = optarg;
+            break;
+
+        case 'm':
+            if (!ims_str_u64(ims_str_z(optarg), 1 << 24, &o->map_mib)
+                || o->map_mib == 0)
+            {
+                fputs("ims-poolmgr: --map-size is a number of MiB\n", stderr);
+                return MGR_USAGE_EXIT;
+            }
             break;
 
         case 'v':
@@ -252,6 +264,7 @@ mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
     opt.dir = o->dir;
     opt.gid = u->has_gid ? (long) u->gid : -1;
     opt.is_volatile = o->is_volatile;
+    opt.map_size = (size_t) o->map_mib << 20;
 
     rc = ims_pool_writer_open(&s->pool, &opt, &st, err, sizeof(err));
 
