@@ -9,6 +9,7 @@
 #include "flow/ims_trans.h"
 
 
+#define IMS_TRANS_BLOCK      16           /* parts hashed together */
 #define IMS_TRANS_CHUNK      64           /* records a slab chunk */
 #define IMS_TRANS_NO_HEAP    UINT32_MAX
 
@@ -64,31 +65,37 @@ struct ims_trans_pool_s {
 
 /*
  * 128 bits of a keyed hash are as good as the parts themselves.  Each part is
- * hashed by itself and then the list of hashes, so nothing is copied and parts
- * cannot flow into each other.
+ * hashed by itself and then the list of hashes, in blocks that begin with the
+ * sum of the block before: nothing is copied, parts cannot flow into each
+ * other, and there may be any number of them.
  */
 
 void
 ims_trans_hash(const ims_trans_pool_t *p, const ims_str_t *parts,
     unsigned nparts, uint8_t out[IMS_TRANS_HASH_LEN])
 {
-    uint64_t  sum[1 + 2 * IMS_TRANS_PARTS_MAX], h[2];
+    uint64_t  sum[3 + 2 * IMS_TRANS_BLOCK], h[2];
     unsigned  i, n;
 
-    if (nparts > IMS_TRANS_PARTS_MAX) {
-        nparts = IMS_TRANS_PARTS_MAX;
-    }
+    h[0] = 0;
+    h[1] = 0;
+    i = 0;
 
-    n = 0;
-    sum[n++] = nparts;
+    do {
+        n = 0;
+        sum[n++] = h[0];
+        sum[n++] = h[1];
+        sum[n++] = nparts;
 
-    for (i = 0; i < nparts; i++) {
-        sum[n++] = ims_siphash(&p->key[0], parts[i].p, parts[i].n);
-        sum[n++] = ims_siphash(&p->key[1], parts[i].p, parts[i].n);
-    }
+        for ( /* void */ ; i < nparts && n < 3 + 2 * IMS_TRANS_BLOCK; i++) {
+            sum[n++] = ims_siphash(&p->key[0], parts[i].p, parts[i].n);
+            sum[n++] = ims_siphash(&p->key[1], parts[i].p, parts[i].n);
+        }
 
-    h[0] = ims_siphash(&p->key[0], sum, n * sizeof(sum[0]));
-    h[1] = ims_siphash(&p->key[1], sum, n * sizeof(sum[0]));
+        h[0] = ims_siphash(&p->key[0], sum, n * sizeof(sum[0]));
+        h[1] = ims_siphash(&p->key[1], sum, n * sizeof(sum[0]));
+
+    } while (i < nparts);
 
     memcpy(out, h, sizeof(h));
 }

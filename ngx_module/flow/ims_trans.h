@@ -31,7 +31,6 @@
 #define IMS_TRANS_IMPU_MAX     128
 #define IMS_TRANS_ADDR_MAX     32
 #define IMS_TRANS_HASH_LEN     16
-#define IMS_TRANS_PARTS_MAX    32
 
 /* directions, as in branches */
 #define IMS_TRANS_TO_CORE      1
@@ -254,7 +253,7 @@ bool ims_trans_save(ims_trans_pool_t *p, ims_trans_buf_t **buf,
     const ims_str_t *pieces, unsigned npieces);
 void ims_trans_drop(ims_trans_pool_t *p, ims_trans_buf_t **buf);
 
-/* Hash of up to IMS_TRANS_PARTS_MAX parts, for the fields above. */
+/* Hash of any number of parts, for the fields above. */
 void ims_trans_hash(const ims_trans_pool_t *p, const ims_str_t *parts,
     unsigned nparts, uint8_t out[IMS_TRANS_HASH_LEN]);
 

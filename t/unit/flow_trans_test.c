@@ -1,0 +1,535 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * Transaction records: keys, limits, deadlines, buffers.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "flow/ims_trans.h"
+
+
+static const ims_trans_conf_t  conf = {
+    .max = 1000, .max_flow = 64, .cache = 1 << 20
+};
+
+
+static int
+setup(void **state)
+{
+    *state = ims_trans_pool_create(&conf);
+    assert_non_null(*state);
+
+    return 0;
+}
+
+
+static int
+teardown(void **state)
+{
+    ims_trans_pool_destroy(*state);
+
+    return 0;
+}
+
+
+static ims_trans_key_t
+key(uint32_t slot, const char *branch, const char *method)
+{
+    return (ims_trans_key_t) {
+        .slot = slot,
+        .generation = 9,
+        .direction = IMS_TRANS_TO_CORE,
+        .branch = ims_str_z(branch),
+        .sent_by = IMS_STR("host.invalid"),
+        .method = ims_str_z(method)
+    };
+}
+
+
+static ims_trans_t *
+make(ims_trans_pool_t *p, uint32_t slot, const char *branch,
+    const char *method)
+{
+    ims_trans_t      *t;
+    ims_trans_key_t   k;
+
+    k = key(slot, branch, method);
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_OK);
+
+    return t;
+}
+
+
+static void
+by_request(void **state)
+{
+    ims_trans_t       *t, *u;
+    ims_trans_key_t    k, x;
+    ims_trans_pool_t  *p = *state;
+
+    t = make(p, 1, "z9hG4bKabc", "INVITE");
+    k = key(1, "z9hG4bKabc", "INVITE");
+
+    assert_int_equal(t->slot, 1);
+    assert_int_equal(t->generation, 9);
+    assert_int_equal(t->state, IMS_TRANS_CALLING);
+    assert_ptr_equal(ims_trans_find_request(p, &k), t);
+
+    /* a retransmission; ACK and CANCEL; case of branch and host */
+
+    assert_int_equal(ims_trans_new(p, &k, &u), IMS_TRANS_EXISTS);
+    assert_ptr_equal(u, t);
+
+    x = k;
+    x.method = IMS_STR("ACK");
+    assert_ptr_equal(ims_trans_find_request(p, &x), t);
+    x.method = IMS_STR("CANCEL");
+    assert_ptr_equal(ims_trans_find_request(p, &x), t);
+    x.branch = IMS_STR("Z9HG4BKABC");
+    x.sent_by = IMS_STR("Host.Invalid");
+    assert_ptr_equal(ims_trans_find_request(p, &x), t);
+
+    /* anything else is another */
+
+#define other(field, value)                                                   \
+    x = k;                                                                    \
+    x.field = value;                                                          \
+    assert_null(ims_trans_find_request(p, &x))
+
+    other(slot, 2);
+    other(generation, 10);
+    other(direction, IMS_TRANS_TO_WIC);
+    other(branch, IMS_STR("z9hG4bKabd"));
+    other(branch, IMS_STR_NULL);
+    other(sent_by, IMS_STR("host.invali"));
+    other(method, IMS_STR("invite"));
+    other(method, IMS_STR("BYE"));
+
+#undef other
+
+    /* parts do not flow together */
+
+    x = k;
+    x.branch = IMS_STR("z9hG4bKabch");
+    x.sent_by = IMS_STR("ost.invalid");
+    assert_null(ims_trans_find_request(p, &x));
+
+    ims_trans_free(p, t);
+    assert_null(ims_trans_find_request(p, &k));
+}
+
+
+static void
+by_response(void **state)
+{
+    ims_str_t          one = IMS_STR("z9hG4bK0ne"), two = IMS_STR("z9hG4bK2wo");
+    ims_str_t          invite = IMS_STR("INVITE");
+    ims_trans_t       *t, *r;
+    ims_trans_pool_t  *p = *state;
+
+    t = make(p, 1, "a", "INVITE");
+    r = make(p, 1, "b", "REGISTER");
+
+    assert_null(ims_trans_find_response(p, one, invite));
+
+    ims_trans_set_branch(p, t, one, invite);
+    ims_trans_set_branch(p, r, one, IMS_STR("REGISTER"));
+
+    assert_ptr_equal(ims_trans_find_response(p, one, invite), t);
+    assert_ptr_equal(ims_trans_find_response(p, one, IMS_STR("CANCEL")), t);
+    assert_ptr_equal(ims_trans_find_response(p, IMS_STR("Z9hg4Bk0NE"), invite),
+                     t);
+    assert_ptr_equal(ims_trans_find_response(p, one, IMS_STR("REGISTER")), r);
+    assert_null(ims_trans_find_response(p, one, IMS_STR("BYE")));
+
+    /* another peer, another branch: the first one's answer is late */
+
+    ims_trans_set_branch(p, t, two, invite);
+    assert_null(ims_trans_find_response(p, one, invite));
+    assert_ptr_equal(ims_trans_find_response(p, two, invite), t);
+    assert_ptr_equal(ims_trans_find_response(p, one, IMS_STR("REGISTER")), r);
+
+    ims_trans_free(p, t);
+    assert_null(ims_trans_find_response(p, two, invite));
+    ims_trans_free(p, r);
+    ims_trans_free(p, r);                 /* once is enough */
+}
+
+
+static void
+limits(void **state)
+{
+    char               name[32];
+    uint32_t           i, n;
+    ims_trans_t       *t, *next;
+    ims_trans_key_t    k;
+    ims_trans_stat_t   s;
+    ims_trans_pool_t  *p = *state;
+
+    for (i = 0; i < conf.max_flow; i++) {
+        snprintf(name, sizeof(name), "b%u", i);
+        make(p, 1, name, "MESSAGE");
+    }
+
+    k = key(1, "more", "MESSAGE");
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_FLOW_LIMIT);
+    assert_null(t);
+    assert_int_equal(ims_trans_flow_count(p, 1, 9), conf.max_flow);
+
+    /* a retransmission of a known one is not refused */
+
+    k = key(1, "b0", "MESSAGE");
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_EXISTS);
+
+    /* another generation is another flow */
+
+    k.generation++;
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_OK);
+
+    for (i = conf.max_flow + 1; i < conf.max; i++) {
+        make(p, 2 + i, "b", "MESSAGE");
+    }
+
+    k = key(5000, "b", "MESSAGE");
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_WORKER_LIMIT);
+    assert_null(t);
+
+    ims_trans_stat(p, &s);
+    assert_int_equal(s.records, conf.max);
+    assert_true(s.refused == 2);
+
+    /* the walk is in order of creation and allows freeing */
+
+    for (n = 0, t = ims_trans_flow_first(p, 1, 9); t != NULL; t = next, n++) {
+        next = ims_trans_flow_next(t);
+        snprintf(name, sizeof(name), "b%u", n);
+        k = key(1, name, "MESSAGE");
+        assert_ptr_equal(ims_trans_find_request(p, &k), t);
+
+        if (n % 3) {
+            ims_trans_free(p, t);
+        }
+    }
+
+    assert_int_equal(n, conf.max_flow);
+    assert_int_equal(ims_trans_flow_count(p, 1, 9), (n + 2) / 3);
+
+    while ((t = ims_trans_flow_first(p, 1, 9)) != NULL) {
+        ims_trans_free(p, t);
+    }
+
+    assert_int_equal(ims_trans_flow_count(p, 1, 9), 0);
+    k = key(5000, "b", "MESSAGE");
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_OK);
+}
+
+
+/* -- deadlines ---- */
+
+typedef struct {
+    uint64_t           last;
+    uint32_t           calls;
+    uint32_t           again;             /* how many to re-arm */
+    ims_trans_pool_t  *pool;
+    ims_trans_t       *victim;
+} expiry_t;
+
+
+static uint64_t
+expired(void *arg, ims_trans_t *t, uint64_t now)
+{
+    expiry_t  *e = arg;
+
+    e->calls++;
+    assert_true(t->until <= now);
+    assert_true(t->until >= e->last);     /* earliest first */
+    assert_int_equal(t->deadline, 0);
+    e->last = t->until;
+
+    if (e->victim != NULL && e->victim != t) {
+        ims_trans_free(e->pool, e->victim);
+        e->victim = NULL;
+    }
+
+    if (e->again) {
+        e->again--;
+        t->until = now + 1;
+        return now - 5;                   /* in the past: the next call */
+    }
+
+    return 0;
+}
+
+
+static void
+deadlines(void **state)
+{
+    char               name[32];
+    uint32_t           i, n;
+    uint64_t           at, rnd;
+    expiry_t           e;
+    ims_trans_t       *t[900];
+    ims_trans_pool_t  *p = *state;
+
+    memset(&e, 0, sizeof(e));
+    e.pool = p;
+    rnd = 88172645463325252ull;
+
+    assert_true(ims_trans_next_deadline(p) == 0);
+    assert_int_equal(ims_trans_expire(p, 1u << 30, expired, &e, 10), 0);
+
+    for (i = 0; i < 900; i++) {
+        snprintf(name, sizeof(name), "b%u", i);
+        t[i] = make(p, i, name, "MESSAGE");
+    }
+
+    /* set, moved both ways, removed, at random; the heap knows the least */
+
+    for (n = 0; n < 20000; n++) {
+        rnd ^= rnd << 13;
+        rnd ^= rnd >> 7;
+        rnd ^= rnd << 17;
+
+        i = rnd % 900;
+        at = rnd >> 20 & 0xfff;
+        t[i]->until = at;
+        ims_trans_deadline(p, t[i], at);
+
+        if (n % 500 == 0) {
+            at = 0;
+
+            for (i = 0; i < 900; i++) {
+                if (t[i]->deadline && (at == 0 || t[i]->deadline < at)) {
+                    at = t[i]->deadline;
+                }
+            }
+
+            assert_true(ims_trans_next_deadline(p) == at);
+        }
+    }
+
+    for (i = 0; i < 900; i++) {
+        t[i]->until = 1000 + i * 7919 % 900;
+        ims_trans_deadline(p, t[i], t[i]->until);
+    }
+
+    /* no more than asked for, none before its time, no record twice */
+
+    assert_int_equal(ims_trans_expire(p, 999, expired, &e, 1000), 0);
+    assert_int_equal(ims_trans_expire(p, 1099, expired, &e, 60), 60);
+    assert_int_equal(ims_trans_expire(p, 1099, expired, &e, 1000), 40);
+
+    e.again = 10;
+    assert_int_equal(ims_trans_expire(p, 1199, expired, &e, 1000), 100);
+    e.last = 0;
+    assert_true(ims_trans_next_deadline(p) == 1200);
+    assert_int_equal(ims_trans_expire(p, 1200, expired, &e, 1000), 11);
+
+    /* the callback may free another */
+
+    e.victim = t[0];                      /* until 1000: gone already */
+    for (i = 0; i < 900; i++) {
+        if (t[i]->until == 1300) {
+            e.victim = t[i];
+        }
+    }
+
+    assert_int_equal(ims_trans_expire(p, 1299, expired, &e, 1000), 99);
+    assert_null(e.victim);
+    assert_int_equal(ims_trans_expire(p, 5000, expired, &e, 1000), 599);
+    assert_true(ims_trans_next_deadline(p) == 0);
+
+    {
+        ims_trans_stat_t  s;
+
+        ims_trans_stat(p, &s);
+        assert_int_equal(s.records, 0);
+        assert_int_equal(s.flows, 0);
+    }
+}
+
+
+/* -- buffers ---- */
+
+static void
+buffers(void **state)
+{
+    size_t             n, i;
+    uint8_t           *big;
+    ims_str_t          piece[3];
+    ims_trans_t       *t;
+    ims_trans_stat_t   s;
+    ims_trans_pool_t  *p = *state;
+
+    t = make(p, 1, "b", "MESSAGE");
+    big = malloc(131073);
+
+    for (i = 0; i < 131073; i++) {
+        big[i] = (uint8_t) (i * 31);
+    }
+
+    /* round every size class */
+
+    for (n = 1; n <= 131072; n = n < 500 ? n * 2 + 1 : n * 2 - n / 3) {
+        piece[0] = ims_str_set(big, n / 2);
+        piece[1] = IMS_STR_NULL;
+        piece[2] = ims_str_set(big + n / 2, n - n / 2);
+
+        assert_true(ims_trans_save(p, &t->request, piece, 3));
+        assert_int_equal(t->request->n, n);
+        assert_memory_equal(t->request->data, big, n);
+    }
+
+    piece[0] = ims_str_set(big, 131072);
+    assert_true(ims_trans_save(p, &t->request, piece, 1));
+    piece[0] = ims_str_set(big, 131073);
+    assert_false(ims_trans_save(p, &t->request, piece, 1));
+    assert_null(t->request);
+    ims_trans_drop(p, &t->request);
+
+    /* pieces of the old one */
+
+    piece[0] = IMS_STR("SIP/2.0 200 OK");
+    assert_true(ims_trans_save(p, &t->response, piece, 1));
+    piece[1] = ims_str_set(t->response->data, 7);
+    piece[0] = ims_str_set(t->response->data + 8, 6);
+    assert_true(ims_trans_save(p, &t->response, piece, 2));
+    assert_int_equal(t->response->n, 13);
+    assert_memory_equal(t->response->data, "200 OKSIP/2.0", 13);
+
+    ims_trans_free(p, t);
+    ims_trans_stat(p, &s);
+    assert_true(s.cached <= conf.cache);
+
+    free(big);
+}
+
+
+/* at constant load nothing is allocated, and nothing grows */
+
+static uint64_t
+gone(void *arg, ims_trans_t *t, uint64_t now)
+{
+    (void) arg;
+    (void) t;
+    (void) now;
+
+    return 0;
+}
+
+
+static void
+steady(void **state)
+{
+    char               name[32];
+    uint32_t           i;
+    uint64_t           mallocs;
+    uint8_t            msg[2000];
+    ims_str_t          piece;
+    ims_trans_t       *t;
+    ims_trans_stat_t   s;
+    ims_trans_pool_t  *p = *state;
+
+    memset(msg, 'x', sizeof(msg));
+    mallocs = 0;
+
+    for (i = 0; i < 100000; i++) {
+        snprintf(name, sizeof(name), "z9hG4bK%u", i);
+
+        t = make(p, i % 50, name, "INVITE");
+        ims_trans_set_branch(p, t, ims_str_z(name), IMS_STR("INVITE"));
+
+        piece = ims_str_set(msg, 300 + i % 1700);
+        assert_true(ims_trans_save(p, &t->request, &piece, 1));
+
+        ims_trans_deadline(p, t, i + 400);
+        ims_trans_expire(p, i, gone, NULL, 100);
+
+        if (i == 10000) {
+            ims_trans_stat(p, &s);
+            mallocs = s.mallocs;
+        }
+    }
+
+    ims_trans_stat(p, &s);
+    assert_true(mallocs > 0 && s.mallocs == mallocs);
+    assert_in_range(s.records, 400, 401);
+    assert_in_range(s.slab, 401, 512);
+    assert_int_equal(s.flows, 50);
+}
+
+
+static void
+hashes(void **state)
+{
+    uint8_t            a[16], b[16];
+    unsigned           i;
+    ims_str_t          many[100];
+    ims_str_t          one[2] = { ims_str("ab"), ims_str("c") };
+    ims_str_t          two[2] = { ims_str("a"), ims_str("bc") };
+    ims_str_t          three[3] = { ims_str("ab"), ims_str("c"), ims_str("") };
+    ims_trans_pool_t  *p = *state, *q;
+
+    ims_trans_hash(p, one, 2, a);
+    ims_trans_hash(p, one, 2, b);
+    assert_memory_equal(a, b, 16);
+
+    ims_trans_hash(p, two, 2, b);
+    assert_memory_not_equal(a, b, 16);
+    ims_trans_hash(p, three, 3, b);
+    assert_memory_not_equal(a, b, 16);
+    ims_trans_hash(p, NULL, 0, b);
+    assert_memory_not_equal(a, b, 16);
+
+    /* a long Via list, changed at each place */
+
+    for (i = 0; i < 100; i++) {
+        many[i] = IMS_STR("SIP/2.0/TCP h");
+    }
+
+    ims_trans_hash(p, many, 100, a);
+
+    for (i = 0; i < 100; i++) {
+        many[i] = IMS_STR("SIP/2.0/TCP g");
+        ims_trans_hash(p, many, 100, b);
+        assert_memory_not_equal(a, b, 16);
+        many[i] = IMS_STR("SIP/2.0/TCP h");
+    }
+
+    ims_trans_hash(p, many, 99, b);
+    assert_memory_not_equal(a, b, 16);
+    ims_trans_hash(p, one, 2, a);
+
+    /* another worker, another key */
+
+    q = ims_trans_pool_create(&conf);
+    assert_non_null(q);
+    ims_trans_hash(q, one, 2, b);
+    assert_memory_not_equal(a, b, 16);
+    ims_trans_pool_destroy(q);
+}
+
+
+#define with_pool(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        with_pool(by_request),
+        with_pool(by_response),
+        with_pool(limits),
+        with_pool(deadlines),
+        with_pool(buffers),
+        with_pool(steady),
+        with_pool(hashes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
