@@ -113,32 +113,41 @@ class TellingSocket extends JsSIP.WebSocketInterface {
 function startAgent(id) {
     ua?.stop();
 
-    ua = new JsSIP.UA({
+    const agent = new JsSIP.UA({
         sockets: [new TellingSocket(id.ws_uri)], uri: id.impu,
         authorization_jwt: access.authorization, register_expires: 600,
         connection_recovery_min_interval: 1,
         connection_recovery_max_interval: 20,
     });
 
-    ua.on('connecting', () => state('wait', 'Connecting to the edge'));
-    ua.on('connected', () => state('wait', 'Connected, registering'));
-    ua.on('registered', () => {
+    ua = agent;
+
+    // an agent that was stopped goes on for a while: it is not shown
+    const on = (name, show) => agent.on(name, (data) => {
+        if (agent === ua) {
+            show(data);
+        }
+    });
+
+    on('connecting', () => state('wait', 'Connecting to the edge'));
+    on('connected', () => state('wait', 'Connected, registering'));
+    on('registered', () => {
         state('good', `Registered since ${clock(new Date())}`);
         problem();
     });
-    ua.on('unregistered', () => state('wait', 'Not registered'));
-    ua.on('registrationFailed', ({ response, cause }) => {
+    on('unregistered', () => state('wait', 'Not registered'));
+    on('registrationFailed', ({ response, cause }) => {
         const why = response
             ? `${response.status_code} ${response.reason_phrase}` : cause;
         state('bad', `Registration refused: ${why}`);
     });
-    ua.on('disconnected', ({ code, reason }) => {
+    on('disconnected', ({ code, reason }) => {
         state('wait', 'Connection lost, connecting again'
               + (code ? ` (${code}${reason ? ` ${reason}` : ''})` : ''));
     });
 
-    access.attach(jssip(ua));
-    ua.start();
+    access.attach(jssip(agent));
+    agent.start();
 }
 
 
