@@ -1,0 +1,664 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * The writer against a model: random commands, random time, aborted batches,
+ * restarts, reboots, jumps of the wall clock, lost commits.  The model is
+ * POOL.md lines 1 to 6 and 8 said once more, in the simplest way; beside it
+ * stands one check that knows no line at all: nobody is given an identity
+ * before everything that was told about it to others has passed.
+ */
+
+#include <time.h>
+
+#include "pool_fixture.h"
+
+
+#define IDENTS  12
+#define USERS   30
+
+#if defined(__SANITIZE_ADDRESS__)
+#define STEPS   100000
+#else
+#define STEPS   500000
+#endif
+
+#define NOBODY  UINT32_MAX
+
+
+typedef struct {
+    uint32_t  user;
+    uint64_t  lease;
+    uint64_t  end;
+    uint64_t  promised;
+    uint64_t  rest;
+    uint64_t  sid;              /* 0: none */
+    uint64_t  send;
+    uint64_t  told;             /* latest end told + D + margin of that time */
+} m_ident_t;
+
+
+typedef struct {
+    m_ident_t  id[IDENTS];
+    uint64_t   ttl;
+    uint64_t   delay;
+    uint64_t   margin;
+    uint64_t   fence;
+    uint64_t   hold;
+    uint64_t   last_lease;
+    unsigned   feed;            /* rows since the last look at it */
+    uint64_t   now;
+} m_t;
+
+
+typedef struct {
+    fixture_t  f;
+    m_t        m;
+    uint64_t   seed;
+    uint64_t   term;
+    uint64_t   ident0;
+    uint64_t   count[8];
+} run_t;
+
+
+static uint64_t
+below(run_t *r, uint64_t n)
+{
+    return rnd(&r->seed) % n;
+}
+
+
+static bool
+m_leased(const m_t *m, const m_ident_t *i)
+{
+    return i->lease > m->fence && m->now < i->end;
+}
+
+
+static m_ident_t *
+m_of(m_t *m, uint32_t user)
+{
+    unsigned  i;
+
+    for (i = 0; i < IDENTS; i++) {
+        if (m->id[i].user == user) {
+            return &m->id[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+static ims_pool_who_t
+m_who(uint32_t user, uint64_t sid, char *buf, size_t n)
+{
+    snprintf(buf, n, "user-%u", user);
+
+    return who(buf, sid);
+}
+
+
+/* lines 1 and 4 from the point where the session is set */
+
+static void
+m_extend(m_t *m, m_ident_t *i, uint64_t sid)
+{
+    if (i->sid != sid) {
+        if (i->sid) {
+            m->feed++;
+        }
+
+        i->sid = sid;
+        i->send = 0;
+    }
+
+    if (i->send < m->now + m->ttl) {
+        i->send = m->now + m->ttl;
+    }
+
+    if (i->end < i->send) {
+        i->end = i->send;
+    }
+
+    if (i->promised < i->end) {
+        i->promised = i->end;
+    }
+
+    if (i->rest < i->promised + m->delay + m->margin) {
+        i->rest = i->promised + m->delay + m->margin;
+    }
+
+    if (i->told < i->send + m->delay + m->margin) {
+        i->told = i->send + m->delay + m->margin;
+    }
+}
+
+
+static void
+m_granted(run_t *r, const m_ident_t *i, const ims_pool_grant_t *g)
+{
+    assert_int_equal(g->ident, r->ident0 + (uint64_t) (i - r->m.id));
+    assert_int_equal(g->lease, i->lease);
+    assert_int_equal(g->end, i->send);
+    assert_int_equal(g->lease_end, i->end);
+    assert_int_equal(g->rest, i->rest);
+    assert_int_equal(g->now, r->m.now);
+}
+
+
+static void
+op_acquire(run_t *r)
+{
+    int               rc;
+    m_t              *m = &r->m;
+    char              buf[32];
+    bool              free_one, fits;
+    uint32_t          user;
+    uint64_t          sid;
+    unsigned          k;
+    m_ident_t        *i;
+    ims_pool_who_t    w;
+    ims_pool_grant_t  g;
+
+    user = (uint32_t) below(r, USERS);
+    sid = 1 + below(r, 2);
+    w = m_who(user, sid, buf, sizeof(buf));
+    rc = ims_pool_acquire(r->f.w, &w, &g);
+    i = m_of(m, user);
+
+    if (i != NULL && m_leased(m, i)) {
+        assert_int_equal(rc, IMS_POOL_OK);
+        assert_int_equal(g.how, IMS_POOL_SAME);
+        m_extend(m, i, sid);
+        m_granted(r, i, &g);
+        r->count[0]++;
+        return;
+    }
+
+    if (m->hold > m->now) {
+        assert_int_equal(rc, IMS_POOL_HOLD);
+        assert_int_equal(g.retry_s, (m->hold - m->now + 999) / 1000);
+        r->count[1]++;
+        return;
+    }
+
+    if (i != NULL) {
+        assert_int_equal(rc, IMS_POOL_OK);
+        assert_int_equal(g.how, IMS_POOL_RETURNED);
+        r->count[2]++;
+
+    } else {
+        for (k = 0, free_one = false, fits = false; k < IDENTS; k++) {
+            free_one |= m->id[k].rest <= m->now;
+            fits |= (m->id[k].rest - m->now + 999) / 1000 == g.retry_s;
+        }
+
+        if (!free_one) {
+            assert_int_equal(rc, IMS_POOL_EXHAUSTED);
+            assert_true(fits);
+            r->count[3]++;
+            return;
+        }
+
+        assert_int_equal(rc, IMS_POOL_OK);
+        assert_int_equal(g.how, IMS_POOL_NEW);
+        i = &m->id[g.ident - r->ident0];
+
+        /* the one thing that all of this is for */
+
+        assert_true(i->rest <= m->now);
+        assert_true(i->told <= m->now);
+        assert_false(m_leased(m, i));
+        r->count[4]++;
+    }
+
+    i->user = user;
+    i->lease = ++m->last_lease;
+    i->end = m->now;
+    i->sid = 0;
+    i->send = 0;
+    m_extend(m, i, sid);
+    m_granted(r, i, &g);
+}
+
+
+/* mostly the right words, sometimes wrong ones */
+
+static m_ident_t *
+m_pick(run_t *r, ims_pool_who_t *w, char *buf, size_t n, uint64_t *lease)
+{
+    m_ident_t  *i;
+
+    i = &r->m.id[below(r, IDENTS)];
+
+    *w = m_who(below(r, 10) ? i->user : (uint32_t) below(r, USERS),
+               below(r, 10) ? (i->sid ? i->sid : 1) : 1 + below(r, 2), buf,
+               n);
+    *lease = below(r, 10) ? i->lease : i->lease - 1;
+
+    return i;
+}
+
+
+static bool
+m_own(run_t *r, const m_ident_t *i, const ims_pool_who_t *w, uint64_t lease)
+{
+    char  buf[32];
+
+    snprintf(buf, sizeof(buf), "user-%u", i->user);
+
+    return m_leased(&r->m, i) && i->lease == lease && i->sid == w->sid
+           && i->send > r->m.now && ims_str_eq(S(buf), w->user);
+}
+
+
+static void
+op_renew(run_t *r)
+{
+    int               rc;
+    char              buf[32];
+    uint64_t          lease;
+    m_ident_t        *i;
+    ims_pool_who_t    w;
+    ims_pool_grant_t  g;
+
+    i = m_pick(r, &w, buf, sizeof(buf), &lease);
+    rc = ims_pool_renew(r->f.w, &w, r->ident0 + (uint64_t) (i - r->m.id),
+                        lease, &g);
+
+    if (!m_own(r, i, &w, lease)) {
+        assert_int_equal(rc, IMS_POOL_ENDED);
+        return;
+    }
+
+    assert_int_equal(rc, IMS_POOL_OK);
+    m_extend(&r->m, i, w.sid);
+    m_granted(r, i, &g);
+    r->count[5]++;
+}
+
+
+static void
+m_end(run_t *r, m_ident_t *i)
+{
+    i->end = r->m.now;
+    i->sid = 0;
+    i->send = 0;
+    r->m.feed++;
+    r->count[6]++;
+}
+
+
+static void
+op_release(run_t *r)
+{
+    int              rc;
+    bool             ended;
+    char             buf[32];
+    uint64_t         lease;
+    m_ident_t       *i;
+    ims_pool_who_t   w;
+
+    i = m_pick(r, &w, buf, sizeof(buf), &lease);
+    rc = ims_pool_release(r->f.w, &w, r->ident0 + (uint64_t) (i - r->m.id),
+                          lease, &ended);
+
+    if (!m_own(r, i, &w, lease)) {
+        assert_int_equal(rc, IMS_POOL_ENDED);
+        return;
+    }
+
+    assert_int_equal(rc, IMS_POOL_OK);
+    assert_true(ended);
+    m_end(r, i);
+}
+
+
+static void
+op_revoke(run_t *r)
+{
+    int         rc;
+    char        buf[64];
+    unsigned    n;
+    m_ident_t  *i;
+
+    i = &r->m.id[below(r, IDENTS)];
+
+    switch (below(r, 3)) {
+
+    case 0:
+        rc = ims_pool_revoke_lease(r->f.w,
+                                   r->ident0 + (uint64_t) (i - r->m.id),
+                                   i->lease, &n);
+        break;
+
+    case 1:
+        snprintf(buf, sizeof(buf), "sip:web-%06u@ims.example",
+                 (unsigned) (i - r->m.id) + 1);
+        rc = ims_pool_revoke_impu(r->f.w, S(buf), &n);
+        break;
+
+    default:
+        snprintf(buf, sizeof(buf), "user-%u", i->user);
+        rc = ims_pool_revoke_user(r->f.w, IMS_STR_NULL, IMS_STR("example"),
+                                  S(buf), &n);
+
+        if (i->user == NOBODY) {
+            assert_int_equal(rc, IMS_POOL_NOTFOUND);
+            return;
+        }
+    }
+
+    if (!m_leased(&r->m, i)) {
+        assert_int_equal(rc, IMS_POOL_ENDED);
+        assert_int_equal(n, 0);
+        return;
+    }
+
+    assert_int_equal(rc, IMS_POOL_OK);
+    assert_int_equal(n, 1);
+    m_end(r, i);
+}
+
+
+static void
+op_fence(run_t *r)
+{
+    uint64_t  fence;
+
+    assert_int_equal(ims_pool_revoke_pool(r->f.w, IMS_STR("web"), &fence), 0);
+    assert_int_equal(fence, r->m.last_lease);
+
+    r->m.fence = fence;
+    r->m.feed++;
+    r->count[7]++;
+}
+
+
+static void
+op_report(run_t *r)
+{
+    bool        alert;
+    uint64_t    until, rest;
+    m_ident_t  *i;
+
+    i = &r->m.id[below(r, IDENTS)];
+    until = r->m.now + below(r, 900000);
+
+    assert_int_equal(ims_pool_report(r->f.w,
+                                     r->ident0 + (uint64_t) (i - r->m.id),
+                                     i->lease, 1, below(r, 30), until,
+                                     &alert), 0);
+    assert_false(alert);
+
+    rest = until + r->m.margin;
+
+    if (i->rest < rest) {
+        i->rest = rest;
+    }
+}
+
+
+static void
+op_alter(run_t *r)
+{
+    ims_pool_spec_t        spec;
+    static const uint64_t  ttl[] = { 2000, 10000, 60000, 600000 };
+    static const uint64_t  delay[] = { 1000, 10000, 64000 };
+
+    memset(&spec, 0, sizeof(spec));
+    spec.name = IMS_STR("web");
+    spec.ttl = r->m.ttl = ttl[below(r, 4)];
+    spec.delay = r->m.delay = delay[below(r, 3)];
+    spec.margin = r->m.margin = below(r, 2) ? 1000 : 30000;
+
+    assert_int_equal(ims_pool_alter(r->f.w, &spec), 0);
+}
+
+
+static void
+op(run_t *r)
+{
+    uint64_t  what;
+
+    what = below(r, 1000);
+
+    if (what < 450) {
+        op_acquire(r);
+
+    } else if (what < 700) {
+        op_renew(r);
+
+    } else if (what < 800) {
+        op_release(r);
+
+    } else if (what < 900) {
+        op_revoke(r);
+
+    } else if (what < 940) {
+        op_report(r);
+
+    } else if (what < 945) {
+        op_fence(r);
+
+    } else if (what < 960) {
+        op_alter(r);
+
+    } else {
+        assert_true(ims_pool_tick(r->f.w) >= 0);
+    }
+}
+
+
+static void
+pass_time(run_t *r)
+{
+    uint64_t  what;
+
+    what = below(r, 100);
+
+    r->f.v.boottime += what < 70 ? below(r, 2000)
+                       : what < 95 ? below(r, 60000) : below(r, 1000000);
+
+    /* the wall clock goes where it likes */
+
+    r->f.v.wall = 1700000000000 + below(r, 36000000) - 18000000;
+}
+
+
+static void
+restart(run_t *r)
+{
+    bool      lost;
+    uint64_t  pt;
+
+    lost = below(r, 20) == 0;
+    r->f.opt.commits_lost = lost;
+
+    /* over a reboot pool time goes on from the last clock row at least */
+
+    pt = r->f.w->committed.clock.pt;
+
+    fixture_close(&r->f);
+
+    switch (below(r, 3)) {
+
+    case 0:     /* another boot */
+        r->f.v.boottime = 1000 + below(r, 5000);
+        r->f.v.boot_id[3]++;
+        break;
+
+    case 1:     /* the same boot, and yet the clock starts over */
+        r->f.v.boottime = below(r, 1000);
+        break;
+    }
+
+    fixture_open(&r->f);
+    r->f.opt.commits_lost = false;
+
+    assert_int_equal(r->f.started.fenced, lost);
+    assert_true(r->f.started.now >= pt);
+
+    r->m.last_lease = r->f.started.incarnation << 40;
+    r->m.now = r->f.started.now;
+    r->m.feed = 0;
+
+    if (lost) {
+        r->m.fence = r->m.last_lease - 1;
+        assert_true(r->f.started.hold_until >= r->m.now + r->term);
+        r->m.hold = r->f.started.hold_until;
+    }
+}
+
+
+static void
+hear(void *ctx, const ims_pool_feed_row_t *row)
+{
+    (void) ctx;
+
+    assert_true(row->seq != 0);
+}
+
+
+/* what is on the disk is what the model says, and rests did not fall */
+
+static void
+compare(run_t *r, const m_t *before)
+{
+    int               n;
+    unsigned          k;
+    uint64_t          end;
+    m_ident_t        *i;
+    ims_pool_look_t   l;
+    ims_pool_lapse_e  lapse;
+
+    for (k = 0; k < IDENTS; k++) {
+        i = &r->m.id[k];
+        l = look(&r->f, r->ident0 + k);
+
+        assert_int_equal(l.rec.lease, i->lease);
+        assert_int_equal(l.rec.end, i->end);
+        assert_int_equal(l.rec.promised, i->promised);
+        assert_int_equal(l.rec.rest, i->rest);
+        assert_int_equal(l.rec.nsession, i->sid != 0);
+        assert_int_equal(l.fence, r->m.fence);
+        assert_true(l.rec.avail <= l.rec.rest);
+        assert_true(l.rec.rest >= before->id[k].rest);
+        assert_true(l.rec.promised >= before->id[k].promised);
+
+        lapse = ims_pool_check_lease(&l, i->lease, i->sid, l.rec.holder,
+                                     r->m.now, &end);
+
+        if (i->lease && i->sid && m_leased(&r->m, i) && i->send > r->m.now) {
+            assert_int_equal(lapse, IMS_POOL_LIVE);
+            assert_int_equal(end, i->send);
+
+        } else {
+            assert_int_not_equal(lapse, IMS_POOL_LIVE);
+        }
+    }
+
+    n = ims_pool_feed(ims_pool_writer_reader(r->f.w), hear, NULL);
+    assert_int_equal(n, r->m.feed);
+    r->m.feed = 0;
+}
+
+
+static void
+test_model(void **state)
+{
+    m_t         before;
+    run_t      *r;
+    char       *seed;
+    uint64_t    step, k, n;
+
+    (void) state;
+
+    r = calloc(1, sizeof(run_t));
+    assert_non_null(r);
+
+    fixture_pool(&r->f, IDENTS);
+    seed = getenv("IMS_TEST_SEED");
+    r->seed = seed != NULL ? strtoull(seed, NULL, 0)
+                           : (uint64_t) getpid() << 20 ^ (uint64_t) time(NULL);
+    print_message("seed %llu\n", (unsigned long long) r->seed);
+
+    for (k = 0; k < IDENTS; k++) {
+        r->m.id[k].user = NOBODY;
+    }
+
+    r->ident0 = (uint64_t) 1 << 32 | 1;
+    r->m.ttl = 600000;
+    r->m.delay = 64000;
+    r->m.margin = 30000;
+    r->term = 694000;
+    r->m.last_lease = (uint64_t) 1 << 40;
+    r->m.fence = look(&r->f, r->ident0).fence;
+
+    for (step = 0; step < STEPS; step += n) {
+
+        pass_time(r);
+        before = r->m;
+        begin(&r->f);
+        assert_true(ims_pool_now(r->f.w) >= r->m.now);
+        r->m.now = ims_pool_now(r->f.w);
+
+        n = 1 + below(r, 8);
+
+        for (k = 0; k < n; k++) {
+            op(r);
+            assert_false(ims_pool_broken(r->f.w));
+        }
+
+        if (below(r, 10) == 0) {
+            ims_pool_abort(r->f.w);
+            r->m = before;
+
+        } else {
+            commit(&r->f);
+        }
+
+        compare(r, &before);
+
+        if (below(r, 200) == 0) {
+            check_clean(&r->f);
+        }
+
+        if (below(r, 300) == 0) {
+            restart(r);
+            compare(r, &before);
+        }
+    }
+
+    check_clean(&r->f);
+
+    print_message("%u steps: %llu same, %llu held, %llu returned, "
+                  "%llu exhausted, %llu new, %llu renewed, %llu ended, "
+                  "%llu fences\n", STEPS,
+                  (unsigned long long) r->count[0],
+                  (unsigned long long) r->count[1],
+                  (unsigned long long) r->count[2],
+                  (unsigned long long) r->count[3],
+                  (unsigned long long) r->count[4],
+                  (unsigned long long) r->count[5],
+                  (unsigned long long) r->count[6],
+                  (unsigned long long) r->count[7]);
+
+    for (k = 0; k < 8; k++) {
+        assert_true(r->count[k] > 20);
+    }
+
+    fixture_end(&r->f);
+    free(r);
+}
+
+
+int
+main(void)
+{
+    const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_model),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
