@@ -100,7 +100,11 @@ ims_sip_uri_canon(uint8_t *dst, size_t cap, const ims_sip_uri_t *u)
         ims_out_str(o, u->opaque);
     }
 
-    return ok && !o->over ? (ptrdiff_t) o->n : -1;
+    if (!ok || o->over || o->n > IMS_SIP_CANON_MAX) {
+        return -1;
+    }
+
+    return (ptrdiff_t) o->n;
 }
 
 
@@ -323,38 +327,39 @@ ims_sip_local_number(ims_str_t s)
 ptrdiff_t
 ims_sip_uri_fold(uint8_t *dst, size_t cap, const ims_sip_uri_t *u)
 {
-    bool       ok;
-    size_t     i;
-    ptrdiff_t  n;
-    ims_out_t  out;
+    bool           ok;
+    uint8_t        text[IMS_SIP_CANON_MAX];
+    ptrdiff_t      n;
+    ims_out_t      out;
+    ims_sip_uri_t  c;
 
-    /* whatever has no canonical form has no folded one */
+    /*
+     * made from the canonical form, so that what is the same by that is the
+     * same here, and what has none has no folded form
+     */
 
-    n = ims_sip_uri_canon(dst, cap, u);
+    n = ims_sip_uri_canon(text, sizeof(text), u);
 
-    if (n < 0) {
+    if (n < 0 || !ims_sip_uri_parse(ims_str_set(text, (size_t) n), &c)) {
         return -1;
     }
 
     out = ims_out_set(dst, cap);
 
-    switch (u->scheme) {
+    switch (c.scheme) {
 
     case IMS_SIP_URI_SIP:
     case IMS_SIP_URI_SIPS:
-        ok = ims_sip_fold_sip(&out, u);
+        ok = ims_sip_fold_sip(&out, &c);
         break;
 
     case IMS_SIP_URI_TEL:
-        ok = ims_sip_fold_tel(&out, u);
+        ok = ims_sip_fold_tel(&out, &c);
         break;
 
     default:
-        for (i = 0; i < (size_t) n; i++) {
-            dst[i] = ims_lower(dst[i]);
-        }
-
-        return n;
+        ims_sip_put_lower(&out, c.whole);
+        ok = true;
     }
 
     return ok && !out.over ? (ptrdiff_t) out.n : -1;
@@ -469,6 +474,10 @@ ims_sip_user_unescaped(ims_out_t *o, ims_str_t user)
 {
     int             c;
     const uint8_t  *p, *end;
+
+    if (user.n == 0) {
+        return true;
+    }
 
     end = user.p + user.n;
 

@@ -9,13 +9,26 @@
 #include "sip/ims_sip_escape.h"
 
 
+/* walks over the parameters of a text; see ims_sip_policy_next_cut() */
+typedef struct {
+    const uint8_t  *p;
+    const uint8_t  *end;
+    bool            at;            /* '@' of this URI is behind us */
+    bool            bracket;       /* inside of '<' and '>' */
+    bool            open;          /* a quote that nothing closes was met */
+    bool            empty;         /* nothing is left of the user yet */
+} ims_sip_cuts_t;
+
+
 static bool ims_sip_policy_registered(const ims_sip_msg_t *m);
 static bool ims_sip_policy_auth(const ims_sip_msg_t *m, ims_str_t value);
 static bool ims_sip_policy_has_bearer(ims_str_t value);
 static bool ims_sip_policy_private(const ims_sip_msg_t *m);
 static bool ims_sip_policy_contains(ims_str_t s, const char *lower);
 static void ims_sip_policy_uris(ims_sip_edit_t *ed);
-static bool ims_sip_policy_next_cut(ims_str_t *rest, ims_str_t *cut);
+static bool ims_sip_policy_next_cut(ims_sip_cuts_t *it, ims_str_t *cut);
+static const uint8_t *ims_sip_policy_cut_end(ims_sip_cuts_t *it,
+    const uint8_t *q);
 static const uint8_t *ims_sip_policy_quoted_end(const uint8_t *p,
     const uint8_t *end);
 static bool ims_sip_policy_trusted(const uint8_t *p, const uint8_t *end);
@@ -325,9 +338,10 @@ ims_sip_policy_apply(ims_sip_edit_t *ed, ims_sip_dir_e dir,
 static void
 ims_sip_policy_uris(ims_sip_edit_t *ed)
 {
-    size_t     k;
-    uint16_t   i;
-    ims_str_t  rest, cut;
+    size_t          k;
+    uint16_t        i;
+    ims_str_t       v, cut;
+    ims_sip_cuts_t  it;
 
     for (k = 0; k < sizeof(ims_sip_policy_uri_headers); k++) {
 
@@ -335,10 +349,10 @@ ims_sip_policy_uris(ims_sip_edit_t *ed)
              i != IMS_SIP_NONE;
              i = ed->m->hdr[i].next)
         {
-            rest = ed->m->hdr[i].value;
+            v = ed->m->hdr[i].value;
+            it = (ims_sip_cuts_t) { .p = v.p, .end = v.p + v.n };
 
-            while (ed->error == NULL && ims_sip_policy_next_cut(&rest, &cut))
-            {
+            while (ed->error == NULL && ims_sip_policy_next_cut(&it, &cut)) {
                 ims_sip_edit_splice(ed, cut, IMS_STR(""));
             }
         }
@@ -352,52 +366,92 @@ ims_sip_policy_uris(ims_sip_edit_t *ed)
 
 /*
  * The next ";cpc=..." in a text, URI or header parameter, with its value, but
- * not in a quoted string.  Does not rely on the text being well formed.
+ * not in a quoted string.  Does not rely on the text being well formed; what
+ * was well formed still is without it.
  */
 
 static bool
-ims_sip_policy_next_cut(ims_str_t *rest, ims_str_t *cut)
+ims_sip_policy_next_cut(ims_sip_cuts_t *it, ims_str_t *cut)
 {
-    bool            open;
-    const uint8_t  *p, *q, *end;
+    const uint8_t  *p, *q;
 
-    /* a quote that nothing closes is looked after once */
+    for (p = it->p; p < it->end; p++) {
 
-    open = false;
-    end = rest->p + rest->n;
+        switch (*p) {
 
-    for (p = rest->p; p < end; p++) {
+        case '"':
+            q = it->open ? NULL : ims_sip_policy_quoted_end(p, it->end);
+            it->open = q == NULL;
+            p = it->open ? p : q;
+            break;
 
-        if (*p == '"') {
-            q = open ? NULL : ims_sip_policy_quoted_end(p, end);
-            open = q == NULL;
-            p = open ? p : q;
-            continue;
+        case '<':
+        case '>':
+            it->bracket = *p == '<';
+            it->at = false;
+            break;
+
+        case '@':
+            it->at = true;
+            break;
+
+        case ';':
+            q = ims_ch_skip_ws(p + 1, it->end);
+
+            if (!ims_sip_policy_trusted(q, it->end)) {
+                break;
+            }
+
+            q = ims_sip_policy_cut_end(it, q);
+
+            /* a user that is all parameters goes with its '@' */
+
+            it->empty = it->p == p ? it->empty : p[-1] == ':';
+
+            if (it->empty && q < it->end && *q == '@') {
+                it->at = true;
+                q++;
+            }
+
+            *cut = ims_str_range(p, q);
+            it->p = q;
+
+            return true;
         }
-
-        if (*p != ';') {
-            continue;
-        }
-
-        q = ims_ch_skip_ws(p + 1, end);
-
-        if (!ims_sip_policy_trusted(q, end)) {
-            continue;
-        }
-
-        while (q < end && *q != ';' && *q != '>' && *q != '@' && *q != '?'
-               && *q != ',' && *q != '"')
-        {
-            q++;
-        }
-
-        *cut = ims_str_range(p, q);
-        *rest = ims_str_range(q, end);
-
-        return true;
     }
 
     return false;
+}
+
+
+/*
+ * Where the parameter at q ends.  In brackets it may be one of the user part;
+ * without them it is the header's, and '@' or '?' may be in its value.
+ */
+
+static const uint8_t *
+ims_sip_policy_cut_end(ims_sip_cuts_t *it, const uint8_t *q)
+{
+    const uint8_t  *s;
+
+    for ( /* void */ ; q < it->end && *q != ';' && *q != '>'; q++) {
+
+        if (it->bracket ? *q == '?' || (*q == '@' && !it->at) : *q == ',') {
+            break;
+        }
+
+        if (*q == '"') {
+            s = ims_sip_policy_quoted_end(q, it->end);
+
+            if (s == NULL) {
+                break;
+            }
+
+            q = s;
+        }
+    }
+
+    return q;
 }
 
 
@@ -455,28 +509,32 @@ ims_sip_policy_trusted(const uint8_t *p, const uint8_t *end)
 static void
 ims_sip_policy_ruri(ims_sip_edit_t *ed)
 {
-    ims_str_t       rest, cut, piece;
-    const uint8_t  *from, *text;
+    ims_str_t        cut, piece;
+    const uint8_t   *from, *text;
+    ims_sip_cuts_t   it;
 
-    rest = ed->m->uri;
-    from = rest.p;
+    from = ed->m->uri.p;
     text = NULL;
+
+    it = (ims_sip_cuts_t) { .p = from, .end = from + ed->m->uri.n,
+                            .bracket = true };
 
     /* pieces put into the arena one after the other are one text */
 
-    while (ims_sip_policy_next_cut(&rest, &cut)) {
+    while (ims_sip_policy_next_cut(&it, &cut)) {
         piece = ims_str_range(from, cut.p);
         piece = ims_sip_edit_cat(ed, &piece, 1);
 
         text = text != NULL ? text : piece.p;
-        from = rest.p;
+        from = it.p;
     }
 
     if (text == NULL) {
         return;
     }
 
-    piece = ims_sip_edit_cat(ed, &rest, 1);
+    piece = ims_str_range(from, it.end);
+    piece = ims_sip_edit_cat(ed, &piece, 1);
 
     if (ed->error == NULL) {
         ims_sip_edit_ruri(ed, ims_str_range(text, piece.p + piece.n));

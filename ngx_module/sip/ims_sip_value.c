@@ -118,7 +118,7 @@ ims_sip_values_text(ims_sip_values_t *it, ims_str_t text)
 
     it->m = NULL;
     it->p = text.n ? text.p : NULL;
-    it->end = text.p + text.n;
+    it->end = text.n ? text.p + text.n : NULL;
     it->hdr = IMS_SIP_NONE;
     it->next = IMS_SIP_NONE;
 }
@@ -227,6 +227,10 @@ int
 ims_sip_param_next(ims_str_t *rest, ims_sip_param_t *pm)
 {
     const uint8_t  *p, *q, *end, *start;
+
+    if (rest->n == 0) {
+        return 0;
+    }
 
     end = rest->p + rest->n;
     start = ims_ch_skip_ws(rest->p, end);
@@ -602,6 +606,10 @@ ims_sip_via_parse(ims_str_t value, ims_sip_via_t *v)
 
     memset(v, 0, sizeof(ims_sip_via_t));
 
+    if (value.n == 0) {
+        return false;
+    }
+
     v->whole = value;
     end = value.p + value.n;
 
@@ -659,6 +667,10 @@ ims_sip_cseq_parse(ims_str_t value, uint32_t *num, ims_str_t *method)
     uint64_t        n;
     const uint8_t  *p, *q, *end;
 
+    if (value.n == 0) {
+        return false;
+    }
+
     end = value.p + value.n;
 
     p = ims_ch_skip(value.p, end, IMS_CH_DIGIT);
@@ -686,6 +698,10 @@ ims_sip_auth_parse(ims_str_t value, ims_str_t *scheme, ims_str_t *params)
 {
     const uint8_t  *p, *q, *end;
 
+    if (value.n == 0) {
+        return false;
+    }
+
     end = value.p + value.n;
 
     p = ims_ch_skip(value.p, end, IMS_CH_TOKEN);
@@ -708,6 +724,10 @@ static int
 ims_sip_auth_param_next(ims_str_t *rest, ims_str_t *name, ims_str_t *value)
 {
     const uint8_t  *p, *q, *end;
+
+    if (rest->n == 0) {
+        return 0;
+    }
 
     end = rest->p + rest->n;
     p = ims_ch_skip_ws(rest->p, end);
@@ -774,6 +794,10 @@ static bool
 ims_sip_token68(ims_str_t s)
 {
     const uint8_t  *p, *end;
+
+    if (s.n == 0) {
+        return false;
+    }
 
     end = s.p + s.n;
     p = ims_ch_skip(s.p, end, IMS_CH_T68);

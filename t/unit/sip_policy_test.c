@@ -421,6 +421,7 @@ test_uri_params(void **state)
         { "sip:+1@x;iotl", "sip:+1@x" },
         { "sip:+1@x;%63p%43=police;z", "sip:+1@x;z" },
         { "tel:+1;cpc=a;ext=2;oli=3", "tel:+1;ext=2" },
+        { "sip:;cpc=a;oli=b@x;iotl=c:d", "sip:x" },
         { "sip:cpc=a@x;xcpc=b;cpcx=c;oli-2=d",
           "sip:cpc=a@x;xcpc=b;cpcx=c;oli-2=d" },
     };
