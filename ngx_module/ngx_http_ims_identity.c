@@ -58,9 +58,8 @@ static ngx_int_t ngx_http_ims_identity_cookie(ngx_http_request_t *r,
     ngx_http_ims_identity_t *id);
 static ngx_int_t ngx_http_ims_identity_number(u_char *hex, size_t n);
 static ngx_int_t ngx_http_ims_identity_name(ngx_http_request_t *r,
-    ngx_http_ims_identity_t *id, ngx_str_t *user);
-static ngx_int_t ngx_http_ims_identity_name_ok(ngx_http_request_t *r,
-    ngx_str_t *user);
+    ngx_http_ims_identity_t *id, ngx_str_t *user, const char **error);
+static ngx_uint_t ngx_http_ims_identity_name_ok(ngx_str_t *user);
 static ngx_int_t ngx_http_ims_identity_lease(ngx_http_request_t *r,
     ngx_str_t *lease);
 static ngx_int_t ngx_http_ims_identity_ask(ngx_http_request_t *r,
@@ -108,6 +107,7 @@ ngx_http_ims_identity_handler(ngx_http_request_t *r)
 {
     ngx_int_t                 rc;
     ngx_str_t                 user;
+    const char               *error;
     ngx_http_ims_ctx_t       *ctx;
     ngx_http_ims_identity_t  *id;
 
@@ -160,9 +160,17 @@ ngx_http_ims_identity_handler(ngx_http_request_t *r)
                                            0);
     }
 
-    rc = ngx_http_ims_identity_name(r, id, &user);
-    if (rc != NGX_OK) {
-        return rc;
+    rc = ngx_http_ims_identity_name(r, id, &user, &error);
+
+    if (rc == NGX_ERROR) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (rc == NGX_DECLINED) {
+        ngx_http_ims_count(identity_user);
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "identity request refused: %s", error);
+        return ngx_http_ims_identity_error(r, NGX_HTTP_FORBIDDEN, error, 0);
     }
 
     return ngx_http_ims_identity_ask(r, id, &user);
@@ -247,11 +255,11 @@ ngx_http_ims_identity_number(u_char *hex, size_t n)
 }
 
 
-/* who asks: NGX_OK and the name, or the answer that was sent instead */
+/* who asks: NGX_OK and the name; NGX_DECLINED and why nobody who may */
 
 static ngx_int_t
 ngx_http_ims_identity_name(ngx_http_request_t *r,
-    ngx_http_ims_identity_t *id, ngx_str_t *user)
+    ngx_http_ims_identity_t *id, ngx_str_t *user, const char **error)
 {
     u_char                   *p;
     ngx_http_ims_loc_conf_t  *ilcf;
@@ -263,25 +271,23 @@ ngx_http_ims_identity_name(ngx_http_request_t *r,
     if (ilcf->identity_user
         && ngx_http_complex_value(r, ilcf->identity_user, user) != NGX_OK)
     {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NGX_ERROR;
     }
 
     if (user->len) {
-        return ngx_http_ims_identity_name_ok(r, user);
+        *error = "bad_user";
+        return ngx_http_ims_identity_name_ok(user) ? NGX_OK : NGX_DECLINED;
     }
 
     if (!ilcf->identity_anonymous) {
-        ngx_http_ims_count(identity_user);
-        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                      "identity request refused: no user");
-        return ngx_http_ims_identity_error(r, NGX_HTTP_FORBIDDEN,
-                                           "login_required", 0);
+        *error = "login_required";
+        return NGX_DECLINED;
     }
 
     user->len = sizeof(NGX_HTTP_IMS_ANONYMOUS) - 1 + NGX_HTTP_IMS_KEY;
     user->data = ngx_pnalloc(r->pool, user->len);
     if (user->data == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        return NGX_ERROR;
     }
 
     p = ngx_cpymem(user->data, NGX_HTTP_IMS_ANONYMOUS,
@@ -298,33 +304,26 @@ ngx_http_ims_identity_name(ngx_http_request_t *r,
  * anonymous user.
  */
 
-static ngx_int_t
-ngx_http_ims_identity_name_ok(ngx_http_request_t *r, ngx_str_t *user)
+static ngx_uint_t
+ngx_http_ims_identity_name_ok(ngx_str_t *user)
 {
-    size_t  i;
+    size_t  i, n;
+
+    if (user->len > NGX_HTTP_IMS_USER_MAX) {
+        return 0;
+    }
 
     for (i = 0; i < user->len; i++) {
         if (user->data[i] < 0x20 || user->data[i] == 0x7f) {
-            break;
+            return 0;
         }
     }
 
-    if (i == user->len
-        && user->len <= NGX_HTTP_IMS_USER_MAX
-        && (user->len < sizeof(NGX_HTTP_IMS_ANONYMOUS) - 1
-            || ngx_strncasecmp(user->data,
-                               (u_char *) NGX_HTTP_IMS_ANONYMOUS,
-                               sizeof(NGX_HTTP_IMS_ANONYMOUS) - 1)
-               != 0))
-    {
-        return NGX_OK;
-    }
+    n = sizeof(NGX_HTTP_IMS_ANONYMOUS) - 1;
 
-    ngx_http_ims_count(identity_user);
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "identity request refused: unacceptable user name");
-
-    return ngx_http_ims_identity_error(r, NGX_HTTP_FORBIDDEN, "bad_user", 0);
+    return user->len < n
+           || ngx_strncasecmp(user->data, (u_char *) NGX_HTTP_IMS_ANONYMOUS, n)
+              != 0;
 }
 
 
