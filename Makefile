@@ -30,6 +30,7 @@ ALLC    := -std=gnu11 $(CFLAGS) $(WARN) $(SAN) -fPIC -D_GNU_SOURCE \
 # the pure C parts, shared by module, pool manager and tests
 PURE    := $(wildcard ngx_module/base/*.c ngx_module/sip/*.c ngx_module/ws/*.c \
            ngx_module/token/*.c ngx_module/reg/*.c ngx_module/flow/*.c \
+           ngx_module/proxy/*.c \
            poolmgr/ims_pool_*.c)
 PURE_O  := $(PURE:%.c=$B/obj/%.o)
 LIB     := $B/libims.a

@@ -1,0 +1,52 @@
+/*
+ * Copyright (C) nginx-ims contributors
+ */
+
+#include "proxy/ims_proxy.h"
+
+
+static void
+ims_proxy_line(ims_out_t *o, const char *name, ims_str_t value)
+{
+    ims_out_z(o, name);
+    ims_out_z(o, ": ");
+    ims_out_str(o, value);
+    ims_out_z(o, "\r\n");
+}
+
+
+ptrdiff_t
+ims_proxy_hop(uint8_t *dst, size_t cap, const ims_sip_msg_t *sent,
+    ims_str_t method, ims_str_t to)
+{
+    uint16_t   i;
+    ims_out_t  o;
+
+    o = ims_out_set(dst, cap);
+
+    ims_out_str(&o, method);
+    ims_out_c(&o, ' ');
+    ims_out_str(&o, sent->uri);
+    ims_out_z(&o, " SIP/2.0\r\n");
+
+    ims_proxy_line(&o, "Via", sent->via.whole);
+
+    for (i = sent->first[IMS_SIP_H_ROUTE]; i != IMS_SIP_NONE;
+         i = sent->hdr[i].next)
+    {
+        ims_proxy_line(&o, "Route", sent->hdr[i].value);
+    }
+
+    ims_out_z(&o, "Max-Forwards: 70\r\n");
+    ims_proxy_line(&o, "From", ims_sip_hdr_value(sent, IMS_SIP_H_FROM));
+    ims_proxy_line(&o, "To", to);
+    ims_proxy_line(&o, "Call-ID", sent->call_id);
+
+    ims_out_z(&o, "CSeq: ");
+    ims_out_u64(&o, sent->cseq);
+    ims_out_c(&o, ' ');
+    ims_out_str(&o, method);
+    ims_out_z(&o, "\r\nContent-Length: 0\r\n\r\n");
+
+    return o.over ? -1 : (ptrdiff_t) o.n;
+}
