@@ -25,7 +25,7 @@ my $t = Test::Nginx->new()->has(qw/http http_ssl/)->has_daemon('openssl')
 
 ims_keys($t);
 ims_cert($t);
-ims_pool($t, size => 5);
+ims_pool($t, size => 6);
 
 my $d = $t->testdir();
 
