@@ -129,7 +129,7 @@ ims_flow_seq_next(uint64_t s)
 
 /*
  * The first n bytes (a multiple of 8) of the data as one consistent piece,
- * with owner and generation of the same moment.  BUSY.
+ * with owner and generation of the same moment.  BUSY, DEAD.
  */
 ims_flow_rc_t ims_flow_read_head(const ims_flow_table_t *t, uint32_t slot,
     void *dst, size_t n, uint64_t *owner, uint32_t *generation);

@@ -228,7 +228,7 @@ ims_flow_read_head(const ims_flow_table_t *t, uint32_t slot, void *dst,
 
         rc = ims_flow_even(t, s, &seq);
         if (rc != IMS_FLOW_OK) {
-            return IMS_FLOW_BUSY;
+            return rc;
         }
 
         *owner = ims_flow_load(&s->owner);
@@ -250,6 +250,7 @@ ims_flow_read(const ims_flow_table_t *t, uint32_t slot, ims_flow_view_t *view)
     uint16_t          used;
     uint64_t          seq;
     unsigned          i;
+    ims_flow_rc_t     rc;
     ims_flow_slot_t  *s;
 
     if (slot >= t->nslots) {
@@ -260,8 +261,9 @@ ims_flow_read(const ims_flow_table_t *t, uint32_t slot, ims_flow_view_t *view)
 
     for (i = 0; i < IMS_FLOW_SPINS; i++) {
 
-        if (ims_flow_even(t, s, &seq) != IMS_FLOW_OK) {
-            return IMS_FLOW_BUSY;
+        rc = ims_flow_even(t, s, &seq);
+        if (rc != IMS_FLOW_OK) {
+            return rc;
         }
 
         view->owner = ims_flow_load(&s->owner);

@@ -311,7 +311,7 @@ ims_flow_table_open(ims_flow_table_t *t, const char *dir, uint32_t nslots,
         return IMS_FLOW_ERROR;
     }
 
-    nslots = (nslots + 63) & ~63u;
+    nslots = ims_flow_slots(nslots);
 
     if (snprintf(path, sizeof(path), "%s/flows.%u", dir, IMS_FLOW_LAYOUT)
         >= (int) sizeof(path)

@@ -49,6 +49,9 @@
 #define IMS_FLOW_SLOTS_MIN    64
 #define IMS_FLOW_SLOTS_MAX    (1u << 24)
 
+/* the number that a table asked for with n has */
+#define ims_flow_slots(n)     (((uint32_t) (n) + 63) & ~63u)
+
 #define IMS_FLOW_ROWS         4096        /* worker list; row 0 is not used */
 
 #define IMS_FLOW_ERR_LEN      256         /* room for an error text */
@@ -180,7 +183,7 @@ typedef struct {
  * Opens dir/flows.<layout>, or makes it.  Two starting masters cannot clash.
  *
  * An existing file is kept if any process has it open, whatever nslots says;
- * t->nslots tells the number that holds (warn if it differs).  If nobody has
+ * t->nslots tells the number that holds (warn if not ims_flow_slots(nslots)).  If nobody has
  * it open, it is replaced when nslots differs, when it was made before this
  * boot (its pages may be torn then, and its times mean nothing) or when it is
  * not a sound table.  uid owns the file: (uid_t) -1 keeps the caller's.
@@ -336,7 +339,7 @@ uint32_t ims_flow_generation(const ims_flow_table_t *t, uint32_t slot);
 ims_flow_rc_t ims_flow_resolve(const ims_flow_table_t *t, uint32_t slot,
     uint32_t generation, uint64_t *owner);
 
-/* A consistent copy, by anybody.  BUSY; NOTFOUND: free or no such slot. */
+/* A consistent copy, by anybody.  BUSY, DEAD; NOTFOUND: free, or no slot. */
 ims_flow_rc_t ims_flow_read(const ims_flow_table_t *t, uint32_t slot,
     ims_flow_view_t *view);
 

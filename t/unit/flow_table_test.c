@@ -588,6 +588,7 @@ slot_torn(void **state)
     f->dead[1] = true;
     assert_int_equal(ims_flow_reap(&f->t, &f->b, alive, f), 1);
     assert_int_equal(ims_flow_swap(&f->t, slot, gen, one, two), IMS_FLOW_DEAD);
+    assert_int_equal(ims_flow_read(&f->t, slot, &v), IMS_FLOW_DEAD);
 
     assert_int_equal(ims_flow_free_dead(&f->t, slot, &f->b, alive, f),
                      IMS_FLOW_OK);
