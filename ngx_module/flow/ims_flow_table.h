@@ -183,10 +183,11 @@ typedef struct {
  * Opens dir/flows.<layout>, or makes it.  Two starting masters cannot clash.
  *
  * An existing file is kept if any process has it open, whatever nslots says;
- * t->nslots tells the number that holds (warn if not ims_flow_slots(nslots)).  If nobody has
- * it open, it is replaced when nslots differs, when it was made before this
- * boot (its pages may be torn then, and its times mean nothing) or when it is
- * not a sound table.  uid owns the file: (uid_t) -1 keeps the caller's.
+ * t->nslots tells the number that holds: warn if it is not
+ * ims_flow_slots(nslots).  If nobody has it open, it is replaced when nslots
+ * differs, when it was made before this boot (its pages may be torn then, and
+ * its times mean nothing) or when it is not a sound table.  uid owns the file:
+ * (uid_t) -1 keeps the caller's.
  *
  * To be called in init_module, never under -t; children of fork use the
  * mapping and must not open it again.  All space is reserved: a full disk is
