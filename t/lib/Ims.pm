@@ -157,8 +157,8 @@ http {
 
     ims_state_dir   $dir/state;
     ims_pool        dir=$dir/pool socket=$dir/pool.sock
-                    wwsf_secret=$dir/wwsf.secret
-                    edge_secret=$dir/edge.secret;
+                    wwsf_secret=$dir/secrets/wwsf.secret
+                    edge_secret=$dir/secrets/edge.secret;
     ims_listen      127.0.0.1:8070 advertise=$advertise;
     ims_core_allow  127.0.0.1;
 $options
@@ -178,6 +178,7 @@ $listen_ssl
         location = /ims/identity {
             ims_identity       $pool issuer=site;
             ims_identity_user  \$remote_user;
+            ims_identity_anonymous on;
             $part{identity}
         }
 
@@ -268,14 +269,11 @@ sub ims_keys {
               '-out', "$dir/$name.pub.pem");
     }
 
-    # with its role for the pool manager, alone for nginx
     mkdir "$dir/secrets", 0700;
     for my $role (qw/ wwsf edge /) {
-        next if -e "$dir/$role.secret";
-        my $secret = _random(24);
-        $t->write_file("$role.secret", "$secret\n");
-        $t->write_file("secrets/$role.secret", "$role $secret\n");
-        chmod 0600, "$dir/$role.secret", "$dir/secrets/$role.secret";
+        next if -e "$dir/secrets/$role.secret";
+        $t->write_file("secrets/$role.secret", "$role " . _random(24) . "\n");
+        chmod 0600, "$dir/secrets/$role.secret";
     }
 
     return $t;
@@ -476,7 +474,7 @@ sub ims_identity {
     my ($cookie) = $head =~ /^Set-Cookie:\s*([^;\r\n]+)/mi;
 
     return { status => $status, headers => $head, body => $body // '',
-             cookie => $cookie, json => eval { decode_json($body) } };
+             cookie => $cookie, json => scalar eval { decode_json($body) } };
 }
 
 
