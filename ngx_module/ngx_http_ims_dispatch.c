@@ -187,6 +187,17 @@ ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
 
         return;
 
+    case IMS_FLOW_DGRAM_CLOSE:
+
+        s = ngx_http_ims_flow_session(head->slot, head->generation);
+
+        if (s) {
+            ngx_http_ims_session_close(s, (ngx_uint_t) head->arg,
+                                       "replaced by a newer connection");
+        }
+
+        return;
+
     default:
         /* requests are not passed between workers yet */
         ngx_http_ims_count(deliver_bad);

@@ -19,6 +19,7 @@ static void ngx_http_ims_flow_own(ngx_http_ims_session_t *s, uint32_t slot,
     uint32_t generation);
 static void ngx_http_ims_flow_tell_old(uint64_t owner, uint32_t slot,
     uint32_t generation);
+static void ngx_http_ims_flow_displace(uint32_t slot);
 static ngx_uint_t ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w,
     uint32_t slot);
 static void ngx_http_ims_flow_lease_timer(ngx_event_t *ev);
@@ -120,6 +121,7 @@ ngx_http_ims_flow_take(ngx_http_ims_session_t *s, ims_reg_grant_t *grant,
     ims_flow_view_t        *view;
     ims_flow_table_t       *t;
     ngx_http_ims_worker_t  *w;
+    const ims_flow_data_t  *data;
 
     w = ngx_http_ims_worker;
     t = s->main->flows;
@@ -167,8 +169,24 @@ ngx_http_ims_flow_take(ngx_http_ims_session_t *s, ims_reg_grant_t *grant,
     case IMS_FLOW_BUSY:
         return NGX_BUSY;
 
+    case IMS_FLOW_DEAD:
+        (void) ims_flow_free_dead(t, slot, &w->me, ngx_http_ims_flow_alive, w);
+        return NGX_AGAIN;
+
     default:
         return NGX_AGAIN;
+    }
+
+    /* the old owner could write up to the swap: only now it is certain */
+
+    data = ims_flow_peek(t, slot);
+
+    if (data->lease != grant->lease
+        || ngx_memcmp(data->holder, grant->holder, IMS_POOL_HOLDER_LEN) != 0)
+    {
+        (void) ims_flow_release(t, slot, mine, ims_boottime_ms());
+        ngx_http_ims_flow_tell_old(view->owner, slot, generation);
+        return ngx_http_ims_flow_new(s);
     }
 
     ngx_http_ims_count(flow_taken_over);
@@ -394,9 +412,52 @@ ngx_http_ims_flow_write(ngx_http_ims_session_t *s)
 
     rc = ims_flow_index_put(t, s->slot, &other);
 
+    if (rc == IMS_FLOW_OK && other != IMS_FLOW_NONE) {
+        ngx_http_ims_flow_displace(other);
+    }
+
     /* another connection of the device was faster: it will be found next time */
 
     return rc == IMS_FLOW_STALE ? NGX_ERROR : NGX_OK;
+}
+
+
+/* a slot of the same lease and device that can be found no more */
+
+static void
+ngx_http_ims_flow_displace(uint32_t slot)
+{
+    uint64_t                 owner;
+    ims_flow_dgram_t         head;
+    ims_flow_worker_t        other;
+    ngx_http_ims_worker_t   *w;
+    ngx_http_ims_session_t  *s;
+
+    w = ngx_http_ims_worker;
+
+    ngx_memzero(&head, sizeof(head));
+    head.kind = IMS_FLOW_DGRAM_CLOSE;
+    head.node = (uint16_t) w->main->node;
+    head.slot = slot;
+    head.generation = ims_flow_generation(w->main->flows, slot);
+    head.arg = IMS_WS_POLICY;
+    head.worker = w->id;
+
+    s = ngx_http_ims_flow_session(slot, head.generation);
+
+    if (s) {
+        ngx_http_ims_session_close(s, IMS_WS_POLICY,
+                                   "replaced by a newer connection");
+        return;
+    }
+
+    owner = ims_flow_owner(w->main->flows, slot);
+
+    if (ims_flow_worker_of(w->main->flows, owner, &other)
+        && other.id != w->id)
+    {
+        (void) ngx_http_ims_deliver(other.id, &head, NULL, 0);
+    }
 }
 
 

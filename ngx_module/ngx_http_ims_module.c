@@ -604,7 +604,7 @@ ngx_http_ims_open_flows(ngx_cycle_t *cycle, ngx_http_ims_main_conf_t *imcf)
         return NGX_ERROR;
     }
 
-    if (imcf->flows->nslots != (uint32_t) imcf->nslots) {
+    if (imcf->flows->nslots != ims_flow_slots((uint32_t) imcf->nslots)) {
         ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
                       "ims_flows %i takes effect when no worker is left, "
                       "there are %uD", imcf->nslots, imcf->flows->nslots);
