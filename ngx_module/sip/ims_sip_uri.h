@@ -94,8 +94,8 @@ ptrdiff_t ims_sip_uri_canon(uint8_t *dst, size_t cap, const ims_sip_uri_t *u);
  * Folded form: the key of the unique index and of the check of
  * P-Associated-URI.  It folds whatever a registrar could take for the same
  * address of record; two identities whose folded forms are equal may not both
- * exist.  Not a URI to be sent.  Returns the length or -1 (as above; a sip
- * URI without a user folds to its host).
+ * exist.  Made from the canonical form; not a URI to be sent.  Returns the
+ * length or -1 (as above; a sip URI without a user folds to its host).
  *
  *   "tel:+DIGITS"      tel: and sip:, sips: whose user is a global number
  *                      (with or without user=phone, whatever the host: an

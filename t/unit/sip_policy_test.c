@@ -463,6 +463,40 @@ test_uri_params(void **state)
 }
 
 
+/* Without brackets they are the header's: '@' and '?' are of the value. */
+
+static void
+test_bare_params(void **state)
+{
+    size_t  i;
+
+    static const struct {
+        const char  *in;
+        const char  *out;
+    } lines[] = {
+        { "Contact: sip:+1;cpc=4446@x;q=1\r\n", "Contact: sip:+1;q=1\r\n" },
+        { "Contact: sip:a@x;oli=b?c, sip:d@x;iotl\r\n",
+          "Contact: sip:a@x, sip:d@x\r\n" },
+        { "Contact: <sip:a@x>;cpc=\"b;c>\";q=1\r\n",
+          "Contact: <sip:a@x>;q=1\r\n" },
+        { "Contact: <sip:a@x?b=c>;cpc\r\n", "Contact: <sip:a@x?b=c>\r\n" },
+        { "Contact: <sip:a@x;cpc=b?c=d>\r\n", "Contact: <sip:a@x?c=d>\r\n" },
+        { "Contact: \"\\\";cpc=b\" <sip:a@x>\r\n",
+          "Contact: \"\\\";cpc=b\" <sip:a@x>\r\n" },
+    };
+
+    (void) state;
+
+    for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        (void) passes(IMS_SIP_WIC_RESPONSE, "INVITE", lines[i].in);
+
+        if (strstr((char *) out, lines[i].out) == NULL) {
+            fail_msg("%s%s", lines[i].in, (char *) out);
+        }
+    }
+}
+
+
 int
 main(void)
 {
@@ -472,6 +506,7 @@ main(void)
         cmocka_unit_test(test_credentials),
         cmocka_unit_test(test_conditions),
         cmocka_unit_test(test_uri_params),
+        cmocka_unit_test(test_bare_params),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

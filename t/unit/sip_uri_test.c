@@ -251,6 +251,7 @@ test_fold(void **state)
         { "sip:8.63@X.example;user=phone", "sip:863@x.example" },
         { "sip:863@x.example", "sip:863@x.example" },
         { "tel:863;phone-context=+1-9", "sip:863@+19" },
+        { "tel:863;phone-context=%2D5", "sip:863@5" },
         { "tel:911", "sip:911@" },
 
         /* a name is not a number for having user=phone */
