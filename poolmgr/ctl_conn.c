@@ -34,6 +34,8 @@ static const struct {
       "--secret-file" },
     { "WRONGPASS", "the daemon does not know this secret" },
     { "EXISTS", "it is there already" },
+    { "DUPLICATE", "line %s" },
+    { "BADROW", "line %s" },
     { "NOSPACE", "the disk or the map is full" },
     { "INTERNAL", "the daemon failed; its log says why" },
     { "UNKNOWN", "the disk failed: whether it was done is unknown; the daemon "
@@ -211,7 +213,10 @@ ctl_refused(ctl_t *ctl, redisReply *reply)
 
     n = strcspn(reply->str, " ");
 
-    snprintf(text, sizeof(text), "%s", reply->str);
+    /* without an entry: the daemon's own text, fixed as well */
+
+    snprintf(text, sizeof(text), "%s",
+             reply->str[n] ? reply->str + n + 1 : reply->str);
 
     for (i = 0; ctl_errors[i].word != NULL; i++) {
 

@@ -39,9 +39,10 @@ struct ctl_source_s {
     int                   display;
     unsigned              columns;
 
-    /* ranges: IMPUs, then IMPI and display name */
+    /* ranges: IMPUs, then IMPI and (if it is wanted) display name */
     ims_pool_range_t      range[CTL_RANGES + 2];
     unsigned              nrange;
+    unsigned              npattern;
     uint32_t              count;
     uint32_t              i;
     char                  impi_text[IMS_POOL_URI_MAX + 1];
@@ -327,6 +328,7 @@ ctl_import_range(ctl_t *ctl, ctl_source_t *src)
     src->next = ctl_range_next;
     src->rewind = ctl_range_rewind;
     src->nrange = ctl->nrange;
+    src->npattern = ctl->nrange + 1 + (ctl->display != NULL);
 
     /* IMPI: the first IMPU without its scheme, unless given */
 
@@ -336,11 +338,11 @@ ctl_import_range(ctl_t *ctl, ctl_source_t *src)
     snprintf(src->impi_text, sizeof(src->impi_text), "%.*s",
              (int) strcspn(pattern, ";"), pattern);
 
-    for (i = 0; i < src->nrange + 2; i++) {
+    for (i = 0; i < src->npattern; i++) {
 
         r = &src->range[i];
         pattern = i < src->nrange ? ctl->range[i]
-                  : i > src->nrange ? (ctl->display ? ctl->display : "")
+                  : i > src->nrange ? ctl->display
                   : ctl->impi ? ctl->impi : src->impi_text;
 
         if (!ims_pool_range_parse(ims_str_z(pattern), r)) {
@@ -382,7 +384,7 @@ ctl_range_next(ctl_source_t *src)
 
     memset(&src->row, 0, sizeof(src->row));
 
-    for (k = 0; k < src->nrange + 2; k++) {
+    for (k = 0; k < src->npattern; k++) {
 
         r = &src->range[k];
         at = r->width ? src->i : 0;
