@@ -69,9 +69,10 @@ struct ngx_http_ims_pool_client_s {
     ims_reply_parser_t            parser;
     ims_reply_t                   reply;
 
-    unsigned                      any:1;        /* a connect was tried */
+    unsigned                      failed:1;     /* the last connect */
     unsigned                      down:1;       /* and the log says so */
     unsigned                      slow:1;       /* likewise */
+    unsigned                      refused:1;    /* likewise */
 };
 
 
@@ -392,13 +393,13 @@ ngx_http_ims_pool_connect(ngx_http_ims_pool_client_t *client)
         return NGX_OK;
     }
 
-    if (client->any
+    if (client->failed
         && ngx_current_msec - client->tried < NGX_HTTP_IMS_POOL_TRY)
     {
         return NGX_ERROR;
     }
 
-    client->any = 1;
+    client->failed = 1;
     client->tried = ngx_current_msec;
 
     if (ngx_http_ims_pool_open(client) != NGX_OK) {
@@ -554,7 +555,7 @@ ngx_http_ims_pool_retry(ngx_event_t *ev)
         return;
     }
 
-    client->any = 0;
+    client->failed = 0;
 
     (void) ngx_http_ims_pool_connect(client);
 }
@@ -914,7 +915,18 @@ static ngx_int_t
 ngx_http_ims_pool_authenticated(ngx_http_ims_pool_client_t *client)
 {
     if (client->reply.type != '+') {
-        ngx_http_ims_pool_down(client, 0, "it does not know our secret");
+
+        /* worth a line of its own: waiting will not cure it */
+
+        if (!client->refused) {
+            ngx_log_error(NGX_LOG_ERR, client->worker->log, 0,
+                          "pool manager at \"%V\" does not know our secret "
+                          "(%s)", &client->worker->main->pool_socket,
+                          client->role);
+            client->refused = 1;
+        }
+
+        ngx_http_ims_pool_down(client, 0, "not authorized");
         ngx_http_ims_pool_close(client, NGX_HTTP_IMS_POOL_AWAY);
         return NGX_ERROR;
     }
@@ -926,6 +938,8 @@ ngx_http_ims_pool_authenticated(ngx_http_ims_pool_client_t *client)
         client->down = 0;
     }
 
+    client->failed = 0;
+    client->refused = 0;
     client->backoff = NGX_HTTP_IMS_POOL_TRY;
 
     if (client->retry.timer_set) {
