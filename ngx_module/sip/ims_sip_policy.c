@@ -26,6 +26,7 @@ static bool ims_sip_policy_has_bearer(ims_str_t value);
 static bool ims_sip_policy_private(const ims_sip_msg_t *m);
 static bool ims_sip_policy_contains(ims_str_t s, const char *lower);
 static void ims_sip_policy_uris(ims_sip_edit_t *ed);
+static bool ims_sip_policy_any_cut(ims_str_t s);
 static bool ims_sip_policy_next_cut(ims_sip_cuts_t *it, ims_str_t *cut);
 static const uint8_t *ims_sip_policy_cut_end(ims_sip_cuts_t *it,
     const uint8_t *q);
@@ -350,6 +351,11 @@ ims_sip_policy_uris(ims_sip_edit_t *ed)
              i = ed->m->hdr[i].next)
         {
             v = ed->m->hdr[i].value;
+
+            if (!ims_sip_policy_any_cut(v)) {
+                continue;
+            }
+
             it = (ims_sip_cuts_t) { .p = v.p, .end = v.p + v.n };
 
             while (ed->error == NULL && ims_sip_policy_next_cut(&it, &cut)) {
@@ -358,9 +364,34 @@ ims_sip_policy_uris(ims_sip_edit_t *ed)
         }
     }
 
-    if (ed->m->request) {
+    if (ed->m->request && ims_sip_policy_any_cut(ed->m->uri)) {
         ims_sip_policy_ruri(ed);
     }
+}
+
+
+/* Nearly every text has none: found out without a look at each byte. */
+
+static bool
+ims_sip_policy_any_cut(ims_str_t s)
+{
+    const uint8_t  *p, *end;
+
+    end = s.p + s.n;
+
+    for (p = s.p; p < end; p++) {
+        p = memchr(p, ';', (size_t) (end - p));
+
+        if (p == NULL) {
+            return false;
+        }
+
+        if (ims_sip_policy_trusted(ims_ch_skip_ws(p + 1, end), end)) {
+            return true;
+        }
+    }
+
+    return false;
 }
 
 
