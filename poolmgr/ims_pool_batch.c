@@ -16,6 +16,7 @@
 #define IMS_POOL_ROW_MAX     (IMS_POOL_NAMES_MAX + IMS_POOL_CRC_LEN)
 
 
+static bool ims_pool_alive(ims_pool_writer_t *w);
 static int ims_pool_tick_feed(ims_pool_writer_t *w);
 static int ims_pool_tick_avail(ims_pool_writer_t *w);
 
@@ -136,7 +137,9 @@ ims_pool_commit(ims_pool_writer_t *w)
 
     w->state = w->committed;
 
-    if (rc == ENOSPC || rc == MDB_MAP_FULL || rc == MDB_TXN_FULL) {
+    if ((rc == ENOSPC || rc == MDB_MAP_FULL || rc == MDB_TXN_FULL)
+        && ims_pool_alive(w))
+    {
         /* the pages did not all get out, and the meta page was not begun */
         return IMS_POOL_NOSPACE;
     }
@@ -144,6 +147,23 @@ ims_pool_commit(ims_pool_writer_t *w)
     w->dead = 1;
 
     return IMS_POOL_UNKNOWN;
+}
+
+
+/* after a failed write of the meta page LMDB refuses every transaction */
+
+static bool
+ims_pool_alive(ims_pool_writer_t *w)
+{
+    MDB_txn  *txn;
+
+    if (mdb_txn_begin(w->env, NULL, 0, &txn) != 0) {
+        return false;
+    }
+
+    mdb_txn_abort(txn);
+
+    return true;
 }
 
 

@@ -1348,6 +1348,7 @@ test_flipped_bits(void **state)
              true);
     fixture_open(&f);
     assert_true(check_faults(&f, false) > 0);
+    assert_int_equal(acquire(&f, "alice", 1, &c), IMS_POOL_INTERNAL);
     fixture_close(&f);
     edit_row(&f, IMS_POOL_T_IDENT, key, 8, offsetof(ims_pool_rec_t, user), 1,
              true);
