@@ -197,8 +197,10 @@ mgr_batch_next(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
                                     : "BADARG too many arguments");
         }
 
-        mgr_log(MGR_LOG_INFO, "*%llu does not speak the protocol, closed",
-                (unsigned long long) c->number);
+        if (mgr_noise(s)) {
+            mgr_log(MGR_LOG_INFO, "*%llu does not speak the protocol, closed",
+                    (unsigned long long) c->number);
+        }
 
         c->last = 1;
         cmd->out_end = c->out.n;

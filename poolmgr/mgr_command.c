@@ -193,7 +193,10 @@ mgr_refuse(mgr_call_t *call, int rc, uint32_t retry_s)
         }
     }
 
-    mgr_log(MGR_LOG_ERR, "a command failed: %s", ims_pool_strerror(rc));
+    if (mgr_noise(call->server)) {
+        mgr_log(MGR_LOG_ERR, "a command failed: %s", ims_pool_strerror(rc));
+    }
+
     ims_resp_error(call->out, "INTERNAL see the log");
 }
 
@@ -231,8 +234,10 @@ mgr_cmd_auth(mgr_call_t *call)
     s = mgr_secrets_find(call->server->secrets, mgr_arg(call, 1));
 
     if (s == NULL) {
-        mgr_log(MGR_LOG_WARN, "*%llu sent a wrong secret",
-                (unsigned long long) c->number);
+        if (mgr_noise(call->server)) {
+            mgr_log(MGR_LOG_WARN, "*%llu sent a wrong secret",
+                    (unsigned long long) c->number);
+        }
 
         ims_resp_error(call->out, "WRONGPASS no such secret");
 

@@ -14,9 +14,11 @@
 
 
 #define MGR_IMPORT_STEP  500        /* rows a slice */
+#define MGR_IMPORT_ROWS  1000       /* rows a command: one transaction */
 
 
 static bool mgr_import_mine(mgr_call_t *call);
+static bool mgr_import_few(ims_str_t rows);
 static const uint8_t *mgr_import_row(const uint8_t *p, const uint8_t *end,
     ims_pool_identity_t *row, const char **why);
 static void mgr_import_fault(mgr_call_t *call, uint64_t line, const char *word,
@@ -96,6 +98,11 @@ mgr_cmd_import_rows(mgr_call_t *call)
 
     rows = mgr_arg(call, 4);
     end = rows.p + rows.n;
+
+    if (!mgr_import_few(rows)) {
+        mgr_badarg(call, "more than 1000 rows in a command");
+        return;
+    }
 
     for (p = rows.p; p < end; line++) {
 
@@ -203,6 +210,22 @@ mgr_import_mine(mgr_call_t *call)
     ims_resp_error(call->out, "NOTFOUND no such import of this connection");
 
     return false;
+}
+
+
+static bool
+mgr_import_few(ims_str_t rows)
+{
+    size_t    i;
+    unsigned  n;
+
+    n = 0;
+
+    for (i = 0; i < rows.n; i++) {
+        n += rows.p[i] == '\n';
+    }
+
+    return n <= MGR_IMPORT_ROWS;
 }
 
 

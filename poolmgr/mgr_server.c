@@ -123,8 +123,11 @@ mgr_on_connection(uv_stream_t *listener, int status)
     }
 
     if (s->nconns > room) {
-        mgr_log(MGR_LOG_WARN, "*%llu refused: %u connections",
-                (unsigned long long) c->number, s->nconns);
+
+        if (mgr_noise(s)) {
+            mgr_log(MGR_LOG_WARN, "*%llu refused: %u connections",
+                    (unsigned long long) c->number, s->nconns);
+        }
 
         ims_resp_error(&c->out, "BUSY too many connections");
         c->last = 1;
@@ -259,6 +262,13 @@ mgr_conn_append(mgr_conn_t *c, const uint8_t *p, size_t n)
     c->in_n += n;
 
     return 0;
+}
+
+
+bool
+mgr_noise(mgr_server_t *s)
+{
+    return ++s->noise <= MGR_NOISE;
 }
 
 
@@ -582,6 +592,13 @@ mgr_on_tick(uv_timer_t *h)
 
     s = h->data;
     s->tick++;
+
+    if (s->noise > MGR_NOISE) {
+        mgr_log(MGR_LOG_WARN, "%u more lines about clients left out",
+                s->noise - MGR_NOISE);
+    }
+
+    s->noise = 0;
 
     for (c = s->conns; c != NULL; c = next) {
         next = c->next;

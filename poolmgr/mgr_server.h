@@ -19,6 +19,7 @@
 #define MGR_VERSION       "0.1"
 #define MGR_EXIT_DISK     3             /* start it again */
 
+#define MGR_NOISE         10            /* log lines a second of one's making */
 #define MGR_OUT_MAX       (64 * 1024)   /* unread replies that stop a client */
 #define MGR_STUCK_S       10            /* then it is closed */
 #define MGR_NOBODY_S      60            /* a connection without a role, idle */
@@ -104,6 +105,7 @@ struct mgr_server_s {
     uint64_t             replays;
     uint64_t             started;       /* wall ms */
 
+    unsigned             noise;         /* lines of this second, MGR_NOISE */
     int                  exit_code;
     unsigned             stopping:1;
     unsigned             fatal:1;       /* stop after this batch */
@@ -137,6 +139,12 @@ void mgr_conn_consume(mgr_conn_t *c);
 
 /* Replies that the peer has not taken, bytes. */
 size_t mgr_conn_unsent(mgr_conn_t *c);
+
+/*
+ * May one more line be logged that a client can cause at will?  What is left
+ * out is counted, and told once a second.
+ */
+bool mgr_noise(mgr_server_t *s);
 
 /* The limit of bytes for one command of this connection. */
 size_t mgr_conn_limit(mgr_conn_t *c);

@@ -174,6 +174,8 @@ for (1 .. 1100) {
 like($many[-1]->recv(), qr/^-BUSY/, 'the 1100th is refused');
 ok($many[-1]->closed(), 'and closed');
 is($many[0]->cmd('PING'), '+PONG', 'the first one is served');
+cmp_ok(scalar(() = $p->log() =~ /refused: \d+ connections/g), '<=', 40,
+	'a few lines in the log, not one each');
 @many = ();
 for (1 .. 100) {
 	last if ($p->connect()->cmd('PING') // '') eq '+PONG';
