@@ -25,7 +25,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(31);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(37);
 
 ims_keys($t);
 $t->write_file_expand('nginx.conf', ims_conf($t));
@@ -122,6 +122,24 @@ print $other options();
 is(answer($other, 3), undef, 'foreign address');
 ok(closed($other), 'closed');
 is(count('core_refused'), 1, 'counted');
+
+# a worker that leaves says so, and reads what is still under way
+
+my $slow = core();
+like(ask($slow, options()), qr/200 OK/, 'two links');
+
+$t->reload();
+ok(closed($kept), 'half-closed by a worker that leaves');
+print $kept options();
+close $kept;
+
+ok(closed($slow), 'the other one too');
+ok(!ims_wait_log($t, qr/exited with code 0/, seconds => 1),
+    'it waits for the core to close');
+close $slow;
+ok(ims_wait_log($t, qr/exited with code 0/, seconds => 2), 'and leaves');
+
+like(ask(core(), options()), qr/200 OK/, 'the next one serves');
 
 ###############################################################################
 
