@@ -46,12 +46,18 @@ typedef enum {
 static bool mgr_batch_gather(mgr_server_t *s, mgr_batch_t *b);
 static mgr_next_e mgr_batch_next(mgr_server_t *s, mgr_batch_t *b,
     mgr_conn_t *c);
+static void mgr_batch_garbage(mgr_server_t *s, mgr_conn_t *c, int rc);
+static bool mgr_batch_do(mgr_server_t *s, mgr_batch_t *b,
+    mgr_batch_cmd_t *cmd);
+static void mgr_batch_call(mgr_server_t *s, mgr_batch_cmd_t *cmd,
+    const ims_resp_parser_t *parser, mgr_call_t *call);
 static mgr_batch_cmd_t *mgr_batch_add(mgr_server_t *s, mgr_batch_t *b,
     mgr_conn_t *c);
 static bool mgr_batch_begin(mgr_server_t *s, mgr_batch_t *b, mgr_call_t *call);
 static void mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken);
 static void mgr_batch_replay(mgr_server_t *s, mgr_batch_t *b);
 static int mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd);
+static void mgr_batch_failed(mgr_batch_cmd_t *cmd, int rc);
 static void mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b);
 static void mgr_batch_undo_out(mgr_batch_t *b);
 static void mgr_batch_redo_out(mgr_batch_cmd_t *cmd);
@@ -158,10 +164,8 @@ mgr_batch_gather(mgr_server_t *s, mgr_batch_t *b)
 static mgr_next_e
 mgr_batch_next(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
 {
-    int                   rc;
-    mgr_call_t            call;
-    mgr_batch_cmd_t      *cmd;
-    const mgr_command_t  *command;
+    int               rc;
+    mgr_batch_cmd_t  *cmd;
 
     if (c->closing || c->last || c->waiting
         || mgr_conn_unsent(c) > MGR_OUT_MAX)
@@ -190,51 +194,14 @@ mgr_batch_next(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
     cmd = mgr_batch_add(s, b, c);
 
     if (rc != IMS_RESP_OK) {
-
-        if (rc != IMS_RESP_GARBAGE) {
-            ims_resp_error(&c->out, rc == IMS_RESP_TOO_BIG
-                                    ? "BADARG command too long"
-                                    : "BADARG too many arguments");
-        }
-
-        if (mgr_noise(s)) {
-            mgr_log(MGR_LOG_INFO, "*%llu does not speak the protocol, closed",
-                    (unsigned long long) c->number);
-        }
-
-        c->last = 1;
+        mgr_batch_garbage(s, c, rc);
         cmd->out_end = c->out.n;
-
         return MGR_NEXT_DONE;
     }
 
-    memset(&call, 0, sizeof(call));
-
-    call.server = s;
-    call.conn = c;
-    call.parser = &c->parser;
-    call.buf = c->in + c->pos;
-    call.role = c->role;
-    call.secret = c->secret;
-    call.out = &c->out;
-
-    command = mgr_command_find(&call);
-
-    if (command != NULL) {
-
-        if (command->kind == MGR_CMD_AFTER && b->open) {
-            b->n--;
-            return MGR_NEXT_AFTER;
-        }
-
-        cmd->command = command;
-
-        if (command->kind != MGR_CMD_WRITE || mgr_batch_begin(s, b, &call)) {
-            command->run(&call);
-        }
-
-        cmd->job = call.job;
-        c->waiting = call.job != NULL && !call.job->quiet;
+    if (!mgr_batch_do(s, b, cmd)) {
+        b->n--;
+        return MGR_NEXT_AFTER;
     }
 
     s->commands++;
@@ -249,6 +216,74 @@ mgr_batch_next(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
 
     return b->open && ims_pool_broken(s->pool) ? MGR_NEXT_BROKEN
                                                : MGR_NEXT_DONE;
+}
+
+
+static void
+mgr_batch_garbage(mgr_server_t *s, mgr_conn_t *c, int rc)
+{
+    if (rc != IMS_RESP_GARBAGE) {
+        ims_resp_error(&c->out, rc == IMS_RESP_TOO_BIG
+                                ? "BADARG command too long"
+                                : "BADARG too many arguments");
+    }
+
+    if (mgr_noise(s)) {
+        mgr_log(MGR_LOG_INFO, "*%llu does not speak the protocol, closed",
+                (unsigned long long) c->number);
+    }
+
+    c->last = 1;
+}
+
+
+/* false: not in this batch, since it wants to see what the batch wrote */
+
+static bool
+mgr_batch_do(mgr_server_t *s, mgr_batch_t *b, mgr_batch_cmd_t *cmd)
+{
+    mgr_call_t            call;
+    mgr_conn_t           *c;
+    const mgr_command_t  *command;
+
+    c = cmd->conn;
+    mgr_batch_call(s, cmd, &c->parser, &call);
+
+    command = mgr_command_find(&call);
+
+    if (command == NULL) {
+        return true;
+    }
+
+    if (command->kind == MGR_CMD_AFTER && b->open) {
+        return false;
+    }
+
+    cmd->command = command;
+
+    if (command->kind != MGR_CMD_WRITE || mgr_batch_begin(s, b, &call)) {
+        command->run(&call);
+    }
+
+    cmd->job = call.job;
+    c->waiting = call.job != NULL && !call.job->quiet;
+
+    return true;
+}
+
+
+static void
+mgr_batch_call(mgr_server_t *s, mgr_batch_cmd_t *cmd,
+    const ims_resp_parser_t *parser, mgr_call_t *call)
+{
+    call->server = s;
+    call->conn = cmd->conn;
+    call->parser = parser;
+    call->buf = cmd->conn->in + cmd->at;
+    call->role = cmd->role;
+    call->secret = cmd->secret;
+    call->out = &cmd->conn->out;
+    call->job = NULL;
 }
 
 
@@ -385,24 +420,8 @@ mgr_batch_replay(mgr_server_t *s, mgr_batch_t *b)
         }
 
         s->import = before;
-        cmd->conn->waiting = 0;
-        mgr_job_free(cmd->job);
-        cmd->job = NULL;
         buf->n = out;
-
-        switch (rc) {
-
-        case IMS_POOL_UNKNOWN:
-            ims_resp_error(buf, "UNKNOWN the disk failed, ask again");
-            break;
-
-        case IMS_POOL_NOSPACE:
-            ims_resp_error(buf, "NOSPACE map or disk is full");
-            break;
-
-        default:
-            ims_resp_error(buf, "INTERNAL see the log");
-        }
+        mgr_batch_failed(cmd, rc);
     }
 
     for (i = 0; i < b->n; i++) {
@@ -424,16 +443,8 @@ mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd)
     mgr_job_free(cmd->job);
     cmd->job = NULL;
 
-    memset(&call, 0, sizeof(call));
     ims_resp_reset(&parser);
-
-    call.server = s;
-    call.conn = c;
-    call.parser = &parser;
-    call.buf = c->in + cmd->at;
-    call.role = cmd->role;
-    call.secret = cmd->secret;
-    call.out = &c->out;
+    mgr_batch_call(s, cmd, &parser, &call);
 
     /* it was whole before */
 
@@ -478,6 +489,35 @@ mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd)
 }
 
 
+/* It left no trace, or (UNKNOWN) perhaps one. */
+
+static void
+mgr_batch_failed(mgr_batch_cmd_t *cmd, int rc)
+{
+    ims_resp_buf_t  *out;
+
+    out = &cmd->conn->out;
+
+    mgr_job_free(cmd->job);
+    cmd->job = NULL;
+    cmd->conn->waiting = 0;
+
+    switch (rc) {
+
+    case IMS_POOL_UNKNOWN:
+        ims_resp_error(out, "UNKNOWN the disk failed, ask again");
+        break;
+
+    case IMS_POOL_NOSPACE:
+        ims_resp_error(out, "NOSPACE map or disk is full");
+        break;
+
+    default:
+        ims_resp_error(out, "INTERNAL see the log");
+    }
+}
+
+
 /* Done or not, nobody knows: every writing command of the batch says so. */
 
 static void
@@ -498,10 +538,7 @@ mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b)
             continue;
         }
 
-        mgr_job_free(cmd->job);
-        cmd->job = NULL;
-        cmd->conn->waiting = 0;
-        ims_resp_error(&cmd->conn->out, "UNKNOWN the disk failed, ask again");
+        mgr_batch_failed(cmd, IMS_POOL_UNKNOWN);
     }
 
     for (i = 0; i < b->n; i++) {
