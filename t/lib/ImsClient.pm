@@ -11,6 +11,8 @@ package ImsClient;
 use strict;
 use warnings;
 
+use Socket qw/ IPPROTO_TCP TCP_NODELAY /;
+
 use Ims;
 use ImsSip;
 use ImsWs;
@@ -51,6 +53,9 @@ sub connect {
     $self->{ws} = ImsWs->new(port => Test::Nginx::port(8080),
                              origin => 'http://localhost',
                              %{$self->{opened}}, %o);
+
+    # short messages one after the other shall not wait for acknowledgements
+    setsockopt $self->{ws}{s}, IPPROTO_TCP, TCP_NODELAY, 1;
 
     return $self->{ws};
 }
