@@ -202,6 +202,7 @@ sub said {
         load_module $module;
         events { }
         http {
+            %%TEST_GLOBALS_HTTP%%
             $lines
             $issuers
             upstream core { server 127.0.0.1:5060; }
