@@ -173,14 +173,14 @@ $t->run();
 
 for (@bad) {
     my ($name, $change, $issuers, $location, $says) = @$_;
-    my ($good, $out) = said($change, $issuers, $location);
+    my ($good, $out) = said($t, $change, $issuers, $location);
 
     ok(!$good && $out =~ /\[emerg\].*$says/, $name) or diag($out);
 }
 
 for (@good) {
     my ($name, $change, $issuers, $location) = @$_;
-    my ($good, $out) = said($change, $issuers, $location);
+    my ($good, $out) = said($t, $change, $issuers, $location);
 
     ok($good, $name) or diag($out);
 }
@@ -188,7 +188,7 @@ for (@good) {
 ###############################################################################
 
 sub said {
-    my ($change, $issuers, $location) = @_;
+    my ($t, $change, $issuers, $location) = @_;
 
     my %m = (%main, %$change);
     my $lines = join "\n", map { "$_ $m{$_};" }

@@ -150,17 +150,17 @@ for (@good) {
     ok($good, $name) or diag($out);
 }
 
-like(said(block({}) . block({})), qr/duplicate issuer "x"/, 'name twice');
-like(said(block({}) . block({}, '', 'y')),
+like(said($t, block({}) . block({})), qr/duplicate issuer "x"/, 'name twice');
+like(said($t, block({}) . block({}, '', 'y')),
     qr/issuers "x" and "y" have the same "iss"/, 'iss of two issuers');
-like(said('ims_issuer "" { }'), qr/invalid issuer name ""/, 'empty name');
-like(said(block({ origin => undef })),
+like(said($t, 'ims_issuer "" { }'), qr/invalid issuer name ""/, 'empty name');
+like(said($t, block({ origin => undef })),
     qr/\[warn\].*issuer "x" has no "origin"/, 'no origin, warned of');
 
 ###############################################################################
 
 sub said {
-    my ($issuers) = @_;
+    my ($t, $issuers) = @_;
 
     return (ims_conf_error($t, conf($issuers)))[1];
 }
