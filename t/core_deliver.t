@@ -30,7 +30,7 @@ select STDOUT; $| = 1;
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(20);
 
 ims_keys($t);
-ims_pool($t);
+ims_pool($t, size => 100);
 
 my $dir = $t->testdir();
 
@@ -45,7 +45,8 @@ IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $stale)->close();
 my $living = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $alive);
 $t->write_file('state/0123456789abcde.sock', '');
 
-$t->write_file_expand('nginx.conf', ims_conf($t, workers => 2));
+$t->write_file_expand('nginx.conf', ims_conf($t, workers => 2,
+    grace => '10m'));
 $t->run();
 
 ###############################################################################

@@ -31,7 +31,10 @@ my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(24);
 ims_keys($t);
 ims_pool($t, size => 100);
 
-$t->write_file_expand('nginx.conf', ims_conf($t, workers => 2));
+# no de-REGISTER of lost flows among what the core gets, however slow we are
+
+$t->write_file_expand('nginx.conf', ims_conf($t, workers => 2,
+    grace => '10m'));
 $t->run();
 
 ###############################################################################
