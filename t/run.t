@@ -30,7 +30,7 @@ plan(skip_all => 'no kamailio')
 
 node_ready();
 
-plan(tests => 21);
+plan(tests => 24);
 
 ims_module();
 ims_program('ims-poolmgr');
@@ -89,6 +89,13 @@ kill 'TERM', $pid;
 waitpid $pid, 0;
 is($?, 0, 'ended well');
 ok(gone(), 'stopped');
+
+# a core that is not there: the check says at which step
+
+($status, $out) = ims_run(@run, '--check', '--core', "127.0.0.1:$core");
+is($status, 1, 'check without a core');
+like($out, qr/^ok 3 .*^not ok - step 4\S* .*: answered 503/ms, 'which step');
+ok(gone(), 'stopped after that');
 
 # an error that is told of
 
