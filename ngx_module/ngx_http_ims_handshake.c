@@ -48,6 +48,12 @@ ngx_http_ims_handshake_handler(ngx_http_request_t *r)
     }
 
     rc = ngx_http_ims_handshake_check(r, &key);
+
+    if (rc == NGX_DONE) {
+        /* refused, and answered */
+        return NGX_OK;
+    }
+
     if (rc != NGX_OK) {
         return rc;
     }
@@ -180,10 +186,14 @@ ngx_http_ims_handshake_upgrade(ngx_http_request_t *r)
 }
 
 
+/* the status to return, or NGX_DONE: the answer was sent */
+
 static ngx_int_t
 ngx_http_ims_handshake_refuse(ngx_http_request_t *r, ngx_int_t status,
     const char *why)
 {
+    ngx_int_t  rc;
+
     ngx_http_ims_count(handshake_bad);
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
@@ -200,7 +210,9 @@ ngx_http_ims_handshake_refuse(ngx_http_request_t *r, ngx_int_t status,
     r->headers_out.content_length_n = 0;
     r->header_only = 1;
 
-    return ngx_http_send_header(r);
+    rc = ngx_http_send_header(r);
+
+    return rc == NGX_ERROR || rc > NGX_OK ? rc : NGX_DONE;
 }
 
 
