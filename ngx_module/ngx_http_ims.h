@@ -102,9 +102,14 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     /* messages */                                                            \
     X(sip_bad,                  "malformed SIP from clients")                 \
     X(sip_not_registered,       "requests before registration")               \
-    X(sip_not_supported,        "requests not supported")                     \
     X(sip_policy,               "requests refused by the header table")       \
+    X(sip_refused,              "requests refused with 403, 416, 420, 483")   \
+    X(dialog_forged,            "in-dialog requests of no dialog here")       \
+    X(originating,              "requests of clients forwarded")              \
+    X(terminating,              "requests of the core handed to clients")     \
+    X(held,                     "in-dialog requests held for a client")       \
     X(trans_limit,              "requests over the transaction limit")        \
+    X(response_lost,            "responses without a way back to the core")   \
     X(response_unmatched,       "responses without a record")                 \
     X(response_from_client,     "responses of clients without a record")      \
     X(core_bad,                 "malformed SIP from the core")                \
@@ -157,6 +162,7 @@ typedef struct {
     ngx_str_t                     addr_text;
     ngx_str_t                     advertise;  /* HOST:PORT in Via and Path */
     ngx_str_t                     transport;  /* "TCP" */
+    ngx_str_t                     route_params; /* ";transport=tcp;lr>" */
     ngx_listening_t              *ls;
 } ngx_http_ims_listen_t;
 
@@ -175,6 +181,7 @@ typedef struct {
     ngx_array_t                  *issuers;          /* ngx_http_ims_issuer_t * */
     ngx_array_t                  *listens;          /* ngx_http_ims_listen_t */
     ngx_array_t                  *core_allow;       /* ngx_cidr_t */
+    ngx_array_t                  *core_hosts;       /* ims_core_host */
     ngx_array_t                  *groups;           /* ngx_http_ims_group_t * */
 
     ngx_msec_t                    lease_check;
@@ -327,6 +334,7 @@ struct ngx_http_ims_session_s {
     unsigned                      flow_over:1;      /* no grace: de-register */
     unsigned                      bad_responses:2;
 
+    ngx_uint_t                    dialogs;          /* calls, about */
     ngx_uint_t                    close_code;
     const char                   *close_reason;
 };
@@ -377,7 +385,11 @@ struct ngx_http_ims_worker_s {
     u_char                       *scratch;          /* the editor's arena */
     size_t                        scratch_size;
 
+    u_char                       *hop;              /* a CANCEL or ACK of ours */
+    size_t                        hop_size;
+
     ims_sip_msg_t                 sip;              /* the message at hand */
+    ims_sip_msg_t                 kept;             /* one of a record */
     ims_sip_edit_t                edit;
     ims_pool_look_t               look;
     ims_pool_names_t              names;
@@ -625,6 +637,11 @@ void ngx_http_ims_sweeper_failed(ims_trans_t *t);
 /* which procedure a record belongs to */
 #define NGX_HTTP_IMS_TRANS_REGISTER    1
 #define NGX_HTTP_IMS_TRANS_DEREGISTER  2
+#define NGX_HTTP_IMS_TRANS_TO_CORE     3
+#define NGX_HTTP_IMS_TRANS_TO_WIC      4
+
+/* room for the sent-by of a Via, as it is part of a record's key */
+#define NGX_HTTP_IMS_SENT_BY           288
 
 #define NGX_HTTP_IMS_FIRST_WRITE  2000      /* ms from the look (POOL.md 1 c) */
 
@@ -661,6 +678,11 @@ typedef struct {
                                                        de-REGISTER: IMPU */
 } ngx_http_ims_trans_data_t;
 
+/* t->data of a new record, with room for text; NULL: no memory */
+ngx_http_ims_trans_data_t *ngx_http_ims_trans_data(ims_trans_t *t,
+    ngx_uint_t procedure, size_t text);
+/* the record waits for an answer: it keeps a worker that is leaving */
+void ngx_http_ims_trans_pending(ims_trans_t *t);
 /*
  * Send t->request to the peer of t->data.  NGX_OK: on its way, the record's
  * deadline is set; NGX_BUSY: link full; NGX_ERROR.
@@ -685,6 +707,10 @@ void ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data,
 /* answer a client's request; extra: header lines, each with CRLF, or NULL */
 void ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     ngx_uint_t status, const char *reason, const char *extra);
+/* the same into w->message; the length, or 0 */
+size_t ngx_http_ims_write_reply(const ims_sip_msg_t *m, ngx_uint_t status,
+    const char *reason, const char *extra, ims_str_t received,
+    in_port_t port);
 /* our Via off a response */
 void ngx_http_ims_drop_via(ims_sip_edit_t *ed);
 
@@ -776,6 +802,17 @@ char *ngx_http_ims_core_allow(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 /* is that address a core's (ims_core_allow)? port not compared */
 ngx_uint_t ngx_http_ims_core_allowed(ngx_http_ims_main_conf_t *imcf,
     struct sockaddr *sa);
+
+
+/* ngx_http_ims_core_host.c: names of core nodes in routes */
+
+char *ngx_http_ims_core_host_directive(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+/* the address of a listed name; NGX_DECLINED: it is not listed */
+ngx_int_t ngx_http_ims_core_host(ngx_http_ims_main_conf_t *imcf,
+    ims_str_t host, in_port_t port, ngx_http_ims_addr_t *addr);
+/* "ADDRESS:PORT" or "[ADDRESS]:PORT", no name is resolved */
+ngx_int_t ngx_http_ims_literal(ngx_str_t *text, ngx_http_ims_addr_t *addr);
 
 
 /* ngx_http_ims_delivery.c: datagrams between workers */

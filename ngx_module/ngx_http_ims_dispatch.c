@@ -6,24 +6,18 @@
  * is it.
  */
 
-#include "ngx_http_ims.h"
+#include "ngx_http_ims_proxy.h"
 
 
 static void ngx_http_ims_client_request(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m);
+static void ngx_http_ims_client_refuse(ngx_http_ims_session_t *s,
+    ims_sip_msg_t *m, ngx_uint_t status, const char *reason,
+    const char *extra);
 static void ngx_http_ims_client_bad(ngx_http_ims_session_t *s,
     const char *why);
 static void ngx_http_ims_core_response(ims_sip_msg_t *m, ngx_uint_t hop);
 static void ngx_http_ims_core_elsewhere(ims_sip_msg_t *m, ngx_uint_t hop);
-static void ngx_http_ims_core_request(ngx_http_ims_link_t *link,
-    ims_sip_msg_t *m);
-static ngx_uint_t ngx_http_ims_core_route(ims_sip_msg_t *m,
-    const char **reason);
-static void ngx_http_ims_core_reply(ngx_http_ims_link_t *link,
-    ims_sip_msg_t *m, ngx_uint_t status, const char *reason);
-static size_t ngx_http_ims_write_reply(const ims_sip_msg_t *m,
-    ngx_uint_t status, const char *reason, const char *extra,
-    ims_str_t received, in_port_t port);
 
 
 void
@@ -54,9 +48,7 @@ ngx_http_ims_from_client(ngx_http_ims_session_t *s, u_char *data, size_t n)
     }
 
     if (!m->request) {
-        /* no request was ever sent to a client from here */
-        ngx_http_ims_count(response_from_client);
-        ngx_http_ims_client_bad(s, "response without a request");
+        ngx_http_ims_response_of_client(s, m);
         return;
     }
 
@@ -78,14 +70,16 @@ ngx_http_ims_client_bad(ngx_http_ims_session_t *s, const char *why)
 static void
 ngx_http_ims_client_request(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 {
-    if (m->method_id == IMS_SIP_M_ACK) {
-        /* never answered (RFC 3261 17); there is no INVITE for it yet */
-        return;
-    }
+    ngx_int_t  rc;
 
     if (!ims_sip_branch_ok(m->via.branch.value)) {
         ngx_http_ims_count(sip_bad);
-        ngx_http_ims_reply(s, m, 400, "Branch Without Magic Cookie", NULL);
+
+        if (m->method_id != IMS_SIP_M_ACK) {
+            ngx_http_ims_reply(s, m, 400, "Branch Without Magic Cookie",
+                               NULL);
+        }
+
         return;
     }
 
@@ -94,27 +88,46 @@ ngx_http_ims_client_request(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
         return;
     }
 
-    if (!s->registered) {
-        ngx_http_ims_count(sip_not_registered);
-        ngx_http_ims_reply(s, m, 403, "Register First", NULL);
-        return;
-    }
+    rc = s->registered ? ngx_http_ims_flow_check(s) : NGX_ABORT;
 
-    switch (ngx_http_ims_flow_check(s)) {
+    switch (rc) {
 
     case NGX_OK:
-        ngx_http_ims_count(sip_not_supported);
-        ngx_http_ims_reply(s, m, 501, "Not Implemented", NULL);
+
+        if (m->method_id == IMS_SIP_M_CANCEL) {
+            ngx_http_ims_cancel_of_client(s, m);
+
+        } else {
+            ngx_http_ims_originating(s, m);
+        }
+
+        break;
+
+    case NGX_ABORT:
+        ngx_http_ims_count(sip_not_registered);
+        ngx_http_ims_client_refuse(s, m, 403, "Register First", NULL);
         break;
 
     case NGX_DECLINED:
-        ngx_http_ims_reply(s, m, 403, "Lease Ended", NULL);
+        ngx_http_ims_client_refuse(s, m, 403, "Lease Ended", NULL);
         break;
 
     default:
-        ngx_http_ims_reply(s, m, 503, "Pool Unavailable",
-                           "Retry-After: 5\r\n");
+        ngx_http_ims_client_refuse(s, m, 503, "Pool Unavailable",
+                                   "Retry-After: 5\r\n");
         break;
+    }
+}
+
+
+/* an ACK is never answered (RFC 3261 17) */
+
+static void
+ngx_http_ims_client_refuse(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
+    ngx_uint_t status, const char *reason, const char *extra)
+{
+    if (m->method_id != IMS_SIP_M_ACK) {
+        ngx_http_ims_reply(s, m, status, reason, extra);
     }
 }
 
@@ -124,6 +137,7 @@ ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n)
 {
     ims_sip_msg_t          *m;
     ims_sip_err_t           err;
+    ims_trans_ingress_t     in;
     ngx_http_ims_worker_t  *w;
 
     w = ngx_http_ims_worker;
@@ -137,14 +151,16 @@ ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n)
                       err.offset, err.reason);
 
         if (err.answerable) {
-            ngx_http_ims_core_reply(link, m, err.status, err.reason);
+            ngx_http_ims_ingress_of_link(&in, link, m);
+            ngx_http_ims_ingress_reply(&in, m, err.status, err.reason, NULL);
         }
 
         return;
     }
 
     if (m->request) {
-        ngx_http_ims_core_request(link, m);
+        ngx_http_ims_ingress_of_link(&in, link, m);
+        ngx_http_ims_terminating(&in, m, 0);
         return;
     }
 
@@ -156,6 +172,7 @@ void
 ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
 {
     ims_sip_err_t            err;
+    ims_trans_ingress_t      in;
     ngx_http_ims_worker_t   *w;
     ngx_http_ims_session_t  *s;
 
@@ -163,14 +180,30 @@ ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
 
     ngx_http_ims_count(deliver_received);
 
+    if (head->kind == IMS_FLOW_DGRAM_REQUEST
+        || head->kind == IMS_FLOW_DGRAM_RESPONSE)
+    {
+        if (ims_sip_parse(&w->sip, data, n, IMS_SIP_STREAM, &err) != 0
+            || w->sip.request != (head->kind == IMS_FLOW_DGRAM_REQUEST))
+        {
+            ngx_http_ims_count(deliver_bad);
+            return;
+        }
+
+        ngx_http_ims_ingress_of_dgram(&in, head, &w->sip);
+    }
+
     switch (head->kind) {
+
+    case IMS_FLOW_DGRAM_REQUEST:
+        ngx_http_ims_terminating(&in, &w->sip, (ngx_uint_t) head->arg);
+        return;
 
     case IMS_FLOW_DGRAM_RESPONSE:
 
-        if (ims_sip_parse(&w->sip, data, n, IMS_SIP_STREAM, &err) != 0
-            || w->sip.request)
-        {
-            ngx_http_ims_count(deliver_bad);
+        if (head->serial) {
+            /* a client's, on its way out by a connection of ours */
+            ngx_http_ims_ingress_out(&in, data, n);
             return;
         }
 
@@ -199,7 +232,6 @@ ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
         return;
 
     default:
-        /* requests are not passed between workers yet */
         ngx_http_ims_count(deliver_bad);
         return;
     }
@@ -233,8 +265,17 @@ ngx_http_ims_core_response(ims_sip_msg_t *m, ngx_uint_t hop)
         ngx_http_ims_register_response(t, m);
         break;
 
-    default: /* NGX_HTTP_IMS_TRANS_DEREGISTER */
+    case NGX_HTTP_IMS_TRANS_DEREGISTER:
         ngx_http_ims_sweeper_response(t, m);
+        break;
+
+    case NGX_HTTP_IMS_TRANS_TO_CORE:
+        ngx_http_ims_response_of_core(t, m);
+        break;
+
+    default:
+        /* a branch that went to a client comes back from there only */
+        ngx_http_ims_count(response_unmatched);
         break;
     }
 }
@@ -294,116 +335,6 @@ unmatched:
 }
 
 
-/* requests of the core: the edge itself answers, nothing is delivered yet */
-
-static void
-ngx_http_ims_core_request(ngx_http_ims_link_t *link, ims_sip_msg_t *m)
-{
-    ngx_uint_t   status;
-    const char  *reason;
-
-    if (m->method_id == IMS_SIP_M_ACK) {
-        return;
-    }
-
-    status = ngx_http_ims_core_route(m, &reason);
-
-    ngx_http_ims_core_reply(link, m, status, reason);
-}
-
-
-static ngx_uint_t
-ngx_http_ims_core_route(ims_sip_msg_t *m, const char **reason)
-{
-    uint64_t                owner;
-    ims_str_t               route;
-    ims_sip_uri_t           uri;
-    ims_sip_addr_t          addr;
-    ims_flow_token_t        token;
-    ngx_http_ims_worker_t  *w;
-
-    w = ngx_http_ims_worker;
-
-    if (ims_sip_value_first(m, IMS_SIP_H_ROUTE, &route) <= 0) {
-
-        /* dispatchers ping */
-
-        if (m->method_id == IMS_SIP_M_OPTIONS && m->ruri.user.p == NULL) {
-            *reason = "OK";
-            return 200;
-        }
-
-        *reason = "Not Found";
-        return 404;
-    }
-
-    if (!ims_sip_addr_parse(route, &addr)
-        || !ims_sip_uri_parse(addr.uri, &uri))
-    {
-        *reason = "Bad Route";
-        return 400;
-    }
-
-    switch (ims_flow_token_core(w->main->flow_keys, uri.user, m->call_id,
-                                &token))
-    {
-    case IMS_FLOW_TOKEN_OK:
-        break;
-
-    case IMS_FLOW_TOKEN_FORGED:
-        ngx_http_ims_count(flow_token_forged);
-        *reason = "Forged Flow Token";
-        return 403;
-
-    default: /* IMS_FLOW_TOKEN_MALFORMED */
-        *reason = "Not Found";
-        return 404;
-    }
-
-    if (token.id.node != w->main->node
-        || ims_flow_resolve(w->main->flows, token.id.slot,
-                            token.id.generation, &owner)
-           != IMS_FLOW_OK
-        || !ims_flow_is_owned(owner))
-    {
-        ngx_http_ims_count(flow_token_dead);
-        *reason = "Flow Failed";
-        return 430;
-    }
-
-    ngx_http_ims_count(sip_not_supported);
-    *reason = "Not Implemented";
-
-    return 501;
-}
-
-
-static void
-ngx_http_ims_core_reply(ngx_http_ims_link_t *link, ims_sip_msg_t *m,
-    ngx_uint_t status, const char *reason)
-{
-    size_t                  n;
-    u_char                  text[NGX_SOCKADDR_STRLEN];
-    ngx_http_ims_addr_t    *addr;
-    ngx_http_ims_worker_t  *w;
-
-    w = ngx_http_ims_worker;
-    addr = ngx_http_ims_link_addr(link);
-
-    n = ngx_sock_ntop(&addr->sockaddr.sockaddr, addr->socklen, text,
-                      sizeof(text), 0);
-
-    n = ngx_http_ims_write_reply(m, status, reason, NULL, ims_str_set(text, n),
-                                 ngx_inet_get_port(&addr->sockaddr.sockaddr));
-    if (n == 0) {
-        return;
-    }
-
-    (void) ngx_http_ims_link_send(link, NGX_HTTP_IMS_SEND_ALWAYS, w->message,
-                                  n, ims_boottime_ms() + 32000);
-}
-
-
 void
 ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     ngx_uint_t status, const char *reason, const char *extra)
@@ -426,7 +357,7 @@ ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
 }
 
 
-static size_t
+size_t
 ngx_http_ims_write_reply(const ims_sip_msg_t *m, ngx_uint_t status,
     const char *reason, const char *extra, ims_str_t received,
     in_port_t port)

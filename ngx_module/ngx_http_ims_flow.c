@@ -6,7 +6,7 @@
  * (POOL.md 1 E).
  */
 
-#include "ngx_http_ims.h"
+#include "ngx_http_ims_proxy.h"
 
 
 #define NGX_HTTP_IMS_RECHECK_SLICE  256
@@ -268,6 +268,7 @@ ngx_http_ims_flow_tell_old(uint64_t owner, uint32_t slot, uint32_t generation)
 void
 ngx_http_ims_flow_taken(ngx_http_ims_session_t *s)
 {
+    ngx_http_ims_proxy_flow_lost(s);
     ngx_http_ims_flow_forget(&s->slot_queue);
 
     s->slot = NGX_HTTP_IMS_NO_SLOT;
@@ -299,6 +300,7 @@ ngx_http_ims_flow_detach(ngx_http_ims_session_t *s)
         return;
     }
 
+    ngx_http_ims_proxy_flow_lost(s);
     ngx_http_ims_flow_forget(&s->slot_queue);
 
     slot = s->slot;

@@ -172,6 +172,7 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
     listen->addr_text = addr->name;
     listen->advertise = advertise->len ? *advertise : addr->name;
     ngx_str_set(&listen->transport, "TCP");
+    ngx_str_set(&listen->route_params, ";transport=tcp;lr>");
 
     ls = ngx_create_listening(cf, addr->sockaddr, addr->socklen);
     if (ls == NULL) {

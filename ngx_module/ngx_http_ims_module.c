@@ -122,6 +122,13 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       0,
       NULL },
 
+    { ngx_string("ims_core_host"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      ngx_http_ims_core_host_directive,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
     { ngx_string("ims_lease_check"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -685,6 +692,7 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
      *     imcf->issuers = NULL;
      *     imcf->listens = NULL;
      *     imcf->core_allow = NULL;
+     *     imcf->core_hosts = NULL;
      *     imcf->groups = NULL;
      *     imcf->flows = NULL;
      *     imcf->flow_keys = NULL;

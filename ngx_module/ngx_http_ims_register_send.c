@@ -291,8 +291,8 @@ ngx_http_ims_register_record(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
               ? ims_flow_contact(ims_flow_peek(s->main->flows, s->slot))
               : q->contact.addr.uri;
 
-    d = ngx_calloc(sizeof(ngx_http_ims_trans_data_t) + q->instance.n
-                   + contact.n + q->aor.n, w->log);
+    d = ngx_http_ims_trans_data(t, NGX_HTTP_IMS_TRANS_REGISTER,
+                                q->instance.n + contact.n + q->aor.n);
     raw = m->raw;
 
     if (d == NULL || !ims_trans_save(w->trans, &t->response, &raw, 1)) {
@@ -301,11 +301,9 @@ ngx_http_ims_register_record(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
         return NGX_ERROR;
     }
 
-    t->data = d;
     t->cseq = m->cseq;
     t->method = (uint16_t) m->method_id;
 
-    d->procedure = NGX_HTTP_IMS_TRANS_REGISTER;
     d->conf = s->conf;
     d->serial = s->serial;
     d->expires = v->expires;

@@ -169,7 +169,6 @@ static ngx_int_t
 ngx_http_ims_sweeper_send(uint32_t slot, uint64_t claim, ims_flow_ident_t *id)
 {
     u_char                      noise[8], branch[16];
-    ngx_uint_t                  size;
     ims_trans_t                *t;
     ims_trans_key_t             key;
     ngx_http_ims_worker_t      *w;
@@ -198,17 +197,12 @@ ngx_http_ims_sweeper_send(uint32_t slot, uint64_t claim, ims_flow_ident_t *id)
         return NGX_ERROR;
     }
 
-    size = sizeof(ngx_http_ims_trans_data_t) + id->uri.n;
-
-    d = ngx_calloc(size, w->log);
+    d = ngx_http_ims_trans_data(t, NGX_HTTP_IMS_TRANS_DEREGISTER, id->uri.n);
     if (d == NULL) {
         ims_trans_free(w->trans, t);
         return NGX_ERROR;
     }
 
-    t->data = d;
-
-    d->procedure = NGX_HTTP_IMS_TRANS_DEREGISTER;
     d->claim = claim;
     d->looked = ims_boottime_ms();
     d->first_write = d->looked + NGX_HTTP_IMS_FIRST_WRITE;

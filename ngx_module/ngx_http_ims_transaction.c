@@ -6,7 +6,7 @@
  * becomes of them when a core link breaks (DESIGN.md 6).
  */
 
-#include "ngx_http_ims.h"
+#include "ngx_http_ims_proxy.h"
 
 
 #define NGX_HTTP_IMS_SILENCE      30000    /* ms; then 504 */
@@ -94,6 +94,16 @@ ngx_http_ims_trans_timer(ngx_event_t *ev)
 static uint64_t
 ngx_http_ims_trans_expired(void *arg, ims_trans_t *t, uint64_t now)
 {
+    ngx_http_ims_trans_data_t  *d;
+
+    d = t->data;
+
+    if (t->state < IMS_TRANS_COMPLETED
+        && d->procedure >= NGX_HTTP_IMS_TRANS_TO_CORE)
+    {
+        return ngx_http_ims_proxy_expired(t, now);
+    }
+
     if (t->state < IMS_TRANS_COMPLETED) {
         ngx_http_ims_count(core_timeout);
         ngx_http_ims_trans_failed(t, 504, "Core Is Silent");
@@ -140,15 +150,49 @@ ngx_http_ims_trans_deadline(ims_trans_t *t, uint64_t at)
 }
 
 
+ngx_http_ims_trans_data_t *
+ngx_http_ims_trans_data(ims_trans_t *t, ngx_uint_t procedure, size_t text)
+{
+    ngx_http_ims_trans_data_t  *d;
+
+    d = ngx_calloc(sizeof(ngx_http_ims_trans_data_t) + text,
+                   ngx_http_ims_worker->log);
+    if (d == NULL) {
+        return NULL;
+    }
+
+    d->procedure = procedure;
+    d->trans = t;
+    t->data = d;
+
+    return d;
+}
+
+
+void
+ngx_http_ims_trans_pending(ims_trans_t *t)
+{
+    ngx_http_ims_worker_t      *w;
+    ngx_http_ims_trans_data_t  *d;
+
+    w = ngx_http_ims_worker;
+    d = t->data;
+
+    if (!d->pending) {
+        d->pending = 1;
+        ngx_queue_insert_tail(&w->pending, &d->queue);
+        w->npending++;
+    }
+}
+
+
 ngx_int_t
 ngx_http_ims_trans_send(ims_trans_t *t)
 {
     ngx_int_t                   rc;
     ngx_http_ims_link_t        *link;
-    ngx_http_ims_worker_t      *w;
     ngx_http_ims_trans_data_t  *d;
 
-    w = ngx_http_ims_worker;
     d = t->data;
 
     link = ngx_http_ims_link_get(&d->peer, t->slot);
@@ -166,12 +210,7 @@ ngx_http_ims_trans_send(ims_trans_t *t)
     t->link_serial = ngx_http_ims_link_serial(link);
     t->state = IMS_TRANS_CALLING;
 
-    if (!d->pending) {
-        d->pending = 1;
-        d->trans = t;
-        ngx_queue_insert_tail(&w->pending, &d->queue);
-        w->npending++;
-    }
+    ngx_http_ims_trans_pending(t);
 
     ngx_http_ims_trans_deadline(t, ims_boottime_ms() + NGX_HTTP_IMS_SILENCE);
 
@@ -220,8 +259,12 @@ ngx_http_ims_trans_failed(ims_trans_t *t, ngx_uint_t status,
         ngx_http_ims_register_failed(t, status, reason);
         break;
 
-    default: /* NGX_HTTP_IMS_TRANS_DEREGISTER */
+    case NGX_HTTP_IMS_TRANS_DEREGISTER:
         ngx_http_ims_sweeper_failed(t);
+        break;
+
+    default: /* NGX_HTTP_IMS_TRANS_TO_CORE, _TO_WIC */
+        ngx_http_ims_proxy_failed(t, status, reason);
         break;
     }
 }
@@ -294,7 +337,7 @@ ngx_http_ims_trans_again(ims_trans_t *t)
     d = t->data;
     now = ims_boottime_ms();
 
-    if (d->resent) {
+    if (d->resent || (t->invite && t->provisional)) {
         /* its answer may still come to another connection of ours */
         return;
     }

@@ -82,7 +82,12 @@ ngx_http_ims_worker_memory(ngx_http_ims_worker_t *w)
     w->message = ngx_palloc(pool, w->message_size);
     w->scratch = ngx_palloc(pool, w->scratch_size);
 
-    if (w->buffer == NULL || w->message == NULL || w->scratch == NULL) {
+    w->hop_size = 8192;
+    w->hop = ngx_palloc(pool, w->hop_size);
+
+    if (w->buffer == NULL || w->message == NULL || w->scratch == NULL
+        || w->hop == NULL)
+    {
         return NGX_ERROR;
     }
 

@@ -132,6 +132,8 @@ struct ims_trans_s {
     unsigned            cancel_held:1;    /* waits for the first 1xx */
     unsigned            cancel_sent:1;
     unsigned            orphan:1;         /* the flow has gone elsewhere */
+    unsigned            in_dialog:1;      /* the request had a To tag */
+    unsigned            record_routed:1;  /* our Record-Route is in it */
 
     uint8_t             attempt;          /* as in the branch */
     uint8_t             transport;        /* of the link below */

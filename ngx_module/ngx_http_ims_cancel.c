@@ -1,0 +1,185 @@
+
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * What goes with an INVITE hop by hop: CANCEL, and ACK of a non-2xx (RFC 3261
+ * 9, 17.1.1.3).  Both are made by the edge from the INVITE as it was sent, and
+ * go where that went.
+ */
+
+#include "ngx_http_ims_proxy.h"
+
+
+static void ngx_http_ims_cancel_start(ims_trans_t *t);
+static void ngx_http_ims_cancel_write(ims_trans_t *t, size_t n);
+static ims_sip_msg_t *ngx_http_ims_cancel_sent(ims_trans_t *t);
+
+
+void
+ngx_http_ims_cancel_of_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
+{
+    ims_trans_t  *t;
+
+    t = ngx_http_ims_proxy_find(s, m, IMS_TRANS_TO_CORE);
+
+    if (t == NULL || !t->invite) {
+        ngx_http_ims_reply(s, m, 481, "Transaction Does Not Exist", NULL);
+        return;
+    }
+
+    ngx_http_ims_reply(s, m, 200, "OK", NULL);
+    ngx_http_ims_cancel_start(t);
+}
+
+
+void
+ngx_http_ims_cancel_of_core(ngx_http_ims_session_t *s,
+    const ims_trans_ingress_t *in, ims_sip_msg_t *m)
+{
+    ims_trans_t  *t;
+
+    t = ngx_http_ims_proxy_find(s, m, IMS_TRANS_TO_WIC);
+
+    if (t == NULL || !t->invite) {
+        ngx_http_ims_ingress_reply(in, m, 481, "Transaction Does Not Exist",
+                                   NULL);
+        return;
+    }
+
+    ngx_http_ims_ingress_reply(in, m, 200, "OK", NULL);
+    ngx_http_ims_cancel_start(t);
+}
+
+
+static void
+ngx_http_ims_cancel_start(ims_trans_t *t)
+{
+    if (t->state >= IMS_TRANS_COMPLETED || t->cancelled) {
+        return;
+    }
+
+    t->cancelled = 1;
+    ngx_http_ims_cancel_send(t);
+}
+
+
+/* a CANCEL may not overtake its INVITE: it waits for the first 1xx */
+
+void
+ngx_http_ims_cancel_send(ims_trans_t *t)
+{
+    ptrdiff_t               n;
+    ims_sip_msg_t          *sent;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
+    if (t->cancel_sent) {
+        return;
+    }
+
+    if (!t->provisional) {
+        t->cancel_held = 1;
+        return;
+    }
+
+    sent = ngx_http_ims_cancel_sent(t);
+
+    if (sent == NULL) {
+        return;
+    }
+
+    n = ims_proxy_hop(w->hop, w->hop_size, sent, IMS_STR("CANCEL"),
+                      ims_sip_hdr_value(sent, IMS_SIP_H_TO));
+    if (n < 0) {
+        return;
+    }
+
+    t->cancel_held = 0;
+    t->cancel_sent = 1;
+
+    ngx_http_ims_cancel_write(t, (size_t) n);
+
+    /* whoever does not answer it with 487 is given up */
+
+    ngx_http_ims_trans_deadline(t, ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B);
+}
+
+
+void
+ngx_http_ims_cancel_ack(ims_trans_t *t, const ims_sip_msg_t *m)
+{
+    ptrdiff_t               n;
+    ims_sip_msg_t          *sent;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
+    sent = ngx_http_ims_cancel_sent(t);
+
+    if (sent == NULL) {
+        return;
+    }
+
+    n = ims_proxy_hop(w->hop, w->hop_size, sent, IMS_STR("ACK"),
+                      ims_sip_hdr_value(m, IMS_SIP_H_TO));
+    if (n > 0) {
+        ngx_http_ims_cancel_write(t, (size_t) n);
+    }
+}
+
+
+/* w->hop goes where the INVITE went */
+
+static void
+ngx_http_ims_cancel_write(ims_trans_t *t, size_t n)
+{
+    uint64_t                    late;
+    ngx_http_ims_link_t        *link;
+    ngx_http_ims_worker_t      *w;
+    ngx_http_ims_session_t     *s;
+    ngx_http_ims_trans_data_t  *d;
+
+    w = ngx_http_ims_worker;
+    d = t->data;
+
+    if (t->direction == IMS_TRANS_TO_CORE) {
+        link = ngx_http_ims_link_get(&d->peer, t->slot);
+
+        if (link) {
+            late = ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B;
+            (void) ngx_http_ims_link_send(link, NGX_HTTP_IMS_SEND_ALWAYS,
+                                          w->hop, n, late);
+        }
+
+        return;
+    }
+
+    s = ngx_http_ims_flow_session(t->slot, t->generation);
+
+    if (s && s->serial == d->serial) {
+        (void) ngx_http_ims_session_send(s, w->hop, n);
+    }
+}
+
+
+/* an INVITE as it was sent, in w->kept */
+
+static ims_sip_msg_t *
+ngx_http_ims_cancel_sent(ims_trans_t *t)
+{
+    ims_sip_err_t           err;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
+    if (t->request == NULL
+        || ims_sip_parse(&w->kept, t->request->data, t->request->n,
+                         IMS_SIP_WS, &err)
+           != 0)
+    {
+        return NULL;
+    }
+
+    return &w->kept;
+}

@@ -1,0 +1,130 @@
+
+/*
+ * Copyright (C) nginx-ims contributors
+ *
+ * What the files of the proxy procedures share: originating requests
+ * (ngx_http_ims_originating.c), terminating ones (_terminating.c), responses
+ * (_response.c), CANCEL and ACK (_cancel.c), requests that wait for a client
+ * (_held.c), and the way back to where a request of the core came in
+ * (_ingress.c).
+ */
+
+#ifndef _NGX_HTTP_IMS_PROXY_H_INCLUDED_
+#define _NGX_HTTP_IMS_PROXY_H_INCLUDED_
+
+
+#include "ngx_http_ims.h"
+#include "proxy/ims_proxy.h"
+
+
+#define NGX_HTTP_IMS_TIMER_B      (64 * NGX_HTTP_IMS_T1)
+#define NGX_HTTP_IMS_TIMER_C      185000            /* ms, RFC 3261 16.6 */
+#define NGX_HTTP_IMS_NON_INVITE   30000             /* ms; then 504 */
+#define NGX_HTTP_IMS_HOLD         5000              /* ms without connection */
+
+
+/* ngx_http_ims_proxy.c: what both directions need */
+
+/* a request that the edge itself refuses */
+typedef struct {
+    ngx_uint_t                    status;           /* 0: go on */
+    const char                   *reason;
+    const char                   *extra;            /* header lines, or NULL */
+} ngx_http_ims_refusal_t;
+
+/* Max-Forwards, Proxy-Require, scheme of the Request-URI */
+void ngx_http_ims_proxy_check(const ims_sip_msg_t *m,
+    ngx_http_ims_refusal_t *refusal);
+/* the record of a new request; NGX_DECLINED: a retransmission; NGX_BUSY: 503 */
+ngx_int_t ngx_http_ims_proxy_record(ngx_http_ims_session_t *s,
+    const ims_sip_msg_t *m, ngx_uint_t direction, ims_trans_t **tp);
+/* the record of that request, or of the INVITE of an ACK or CANCEL, or NULL */
+ims_trans_t *ngx_http_ims_proxy_find(ngx_http_ims_session_t *s,
+    const ims_sip_msg_t *m, ngx_uint_t direction);
+/* our branch for it, in out (IMS_FLOW_BRANCH_MAX) */
+ims_str_t ngx_http_ims_proxy_branch(ngx_http_ims_session_t *s,
+    const ims_sip_msg_t *m, ngx_uint_t direction, u_char *out);
+/* Max-Forwards less one, or 70 */
+void ngx_http_ims_proxy_max_forwards(ims_sip_edit_t *ed);
+/* does this request make a dialog */
+ngx_uint_t ngx_http_ims_proxy_dialog(const ims_sip_msg_t *m);
+/* "<sip:token@advertise;transport=tcp;lr>" in the editor's arena */
+ims_str_t ngx_http_ims_proxy_route(ims_sip_edit_t *ed,
+    ngx_http_ims_main_conf_t *imcf, const u_char *token, size_t n);
+/* write the edited message to w->message; 0: it cannot be done (logged) */
+size_t ngx_http_ims_proxy_flatten(ims_sip_edit_t *ed, ngx_log_t *log);
+/* a final answer by the edge to the request of a record, either direction */
+void ngx_http_ims_proxy_answer(ims_trans_t *t, ngx_uint_t status,
+    const char *reason, const char *extra);
+/* no answer came, or its link is gone */
+void ngx_http_ims_proxy_failed(ims_trans_t *t, ngx_uint_t status,
+    const char *reason);
+/* the deadline of a record has passed; returns the next one */
+uint64_t ngx_http_ims_proxy_expired(ims_trans_t *t, uint64_t now);
+/* the flow loses its connection: 430 to the core, CANCEL for the client */
+void ngx_http_ims_proxy_flow_lost(ngx_http_ims_session_t *s);
+
+
+/* ngx_http_ims_originating.c */
+
+void ngx_http_ims_originating(ngx_http_ims_session_t *s, ims_sip_msg_t *m);
+/* where a URI of the core's leads: a peer, or the one of the registration */
+ngx_int_t ngx_http_ims_next_hop(ngx_http_ims_session_t *s, ims_str_t uri,
+    ngx_http_ims_addr_t *addr);
+
+
+/* ngx_http_ims_terminating.c */
+
+/*
+ * A request of the core: to the flow that its Route names, in this worker or
+ * another one (hop counts the workers that it went through).
+ */
+void ngx_http_ims_terminating(const ims_trans_ingress_t *in, ims_sip_msg_t *m,
+    ngx_uint_t hop);
+
+
+/* ngx_http_ims_response.c */
+
+void ngx_http_ims_response_of_client(ngx_http_ims_session_t *s,
+    ims_sip_msg_t *m);
+void ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m);
+
+
+/* ngx_http_ims_cancel.c */
+
+void ngx_http_ims_cancel_of_client(ngx_http_ims_session_t *s,
+    ims_sip_msg_t *m);
+void ngx_http_ims_cancel_of_core(ngx_http_ims_session_t *s,
+    const ims_trans_ingress_t *in, ims_sip_msg_t *m);
+/* CANCEL of the INVITE that the record has sent, now or after its first 1xx */
+void ngx_http_ims_cancel_send(ims_trans_t *t);
+/* ACK of a non-2xx, to where the INVITE went; m: that response */
+void ngx_http_ims_cancel_ack(ims_trans_t *t, const ims_sip_msg_t *m);
+
+
+/* ngx_http_ims_ingress.c */
+
+void ngx_http_ims_ingress_of_link(ims_trans_ingress_t *in,
+    ngx_http_ims_link_t *link, const ims_sip_msg_t *m);
+void ngx_http_ims_ingress_of_dgram(ims_trans_ingress_t *in,
+    const ims_flow_dgram_t *head, const ims_sip_msg_t *m);
+/* a response, whole, back to where the request came in */
+void ngx_http_ims_ingress_send(const ims_trans_ingress_t *in, uint32_t slot,
+    uint32_t generation, u_char *data, size_t n);
+/* the same on a link of this worker, by serial, else by address */
+void ngx_http_ims_ingress_out(const ims_trans_ingress_t *in, u_char *data,
+    size_t n);
+/* the edge's own answer to a request that came in there */
+void ngx_http_ims_ingress_reply(const ims_trans_ingress_t *in,
+    const ims_sip_msg_t *m, ngx_uint_t status, const char *reason,
+    const char *extra);
+
+
+/* ngx_http_ims_held.c: in-dialog requests for a flow without connection */
+
+/* NGX_ERROR: no room, or it waited long enough; the caller answers 430 */
+ngx_int_t ngx_http_ims_held_add(const ims_trans_ingress_t *in,
+    const ims_sip_msg_t *m);
+
+
+#endif /* _NGX_HTTP_IMS_PROXY_H_INCLUDED_ */
