@@ -278,6 +278,7 @@ void
 ngx_http_ims_pool_client_exit(ngx_http_ims_worker_t *w)
 {
     ngx_uint_t                    i;
+    ngx_queue_t                  *q;
     ngx_http_ims_pool_client_t  **client;
 
     client = &w->wwsf;
@@ -285,6 +286,16 @@ ngx_http_ims_pool_client_exit(ngx_http_ims_worker_t *w)
     for (i = 0; i < 2; i++, client = &w->edge) {
         if (*client == NULL) {
             continue;
+        }
+
+        /* requests that the process takes with it are not answered any more */
+
+        for (q = ngx_queue_head(&(*client)->calls);
+             q != ngx_queue_sentinel(&(*client)->calls);
+             q = ngx_queue_next(q))
+        {
+            ngx_http_ims_pool_cancel(ngx_queue_data(q,
+                                            ngx_http_ims_pool_call_t, queue));
         }
 
         ngx_http_ims_pool_close(*client, NGX_HTTP_IMS_POOL_AWAY);

@@ -296,8 +296,9 @@ ngx_http_ims_register_bind(ngx_http_ims_session_t *s, ims_trans_t *t,
     }
 
     if (!s->registered) {
-        /* ims_register_timeout begins again */
+        /* ims_register_timeout begins again; the timer looks at it */
         s->opened = ngx_current_msec;
+        ngx_add_timer(s->connection->read, 1);
     }
 
     (void) ngx_http_ims_flow_write(s);

@@ -203,6 +203,10 @@ ngx_http_ims_session_start(ngx_event_t *ev)
                   "ims session %uD opened%s", s->serial,
                   s->grant ? " with a token" : "");
 
+    /* short messages, each in a write of its own */
+
+    (void) ngx_tcp_nodelay(c);
+
     s->last_read = ngx_current_msec;
     ngx_http_ims_session_arm(s);
 
