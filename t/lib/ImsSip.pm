@@ -173,7 +173,7 @@ sub sip_reply {
     my ($m, $status, $reason, %o) = @_;
 
     my $to = sip_header($m, 'To');
-    $to .= ';tag=' . _random(8) unless $to =~ /;tag=/;
+    $to .= ';tag=' . ($o{to_tag} // _random(8)) unless $to =~ /;tag=/;
 
     my $contact = $o{contact} // ($status =~ /^2/
         && $m->{method} eq 'REGISTER' ? sip_header($m, 'Contact') : '');
