@@ -47,6 +47,8 @@ ngx_http_ims_handshake_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    ngx_str_null(&key);
+
     rc = ngx_http_ims_handshake_check(r, &key);
 
     if (rc == NGX_DONE) {
