@@ -310,6 +310,7 @@ struct ngx_http_ims_session_s {
     uint64_t                      lease;
     uint64_t                      sid;
     uint64_t                      end;              /* PT, as last looked at */
+    uint64_t                      until;            /* PT, registered till then */
     uint32_t                      epoch;            /* recheck_epoch then */
     u_char                        holder[IMS_POOL_HOLDER_LEN];
 
@@ -601,6 +602,8 @@ ngx_int_t ngx_http_ims_flow_write(ngx_http_ims_session_t *s);
 /* the lease that the session's flow is on, from its grant and a look */
 void ngx_http_ims_flow_lease(ngx_http_ims_session_t *s,
     const ims_reg_grant_t *grant, uint64_t end);
+/* registered until that pool time, when it lapses by itself; 0: no more */
+void ngx_http_ims_flow_registered(ngx_http_ims_session_t *s, uint64_t until);
 /*
  * E of POOL.md: may a message pass now?  NGX_OK; NGX_DECLINED: the lease has
  * ended and the session is being closed; NGX_ERROR: nothing is known (503).

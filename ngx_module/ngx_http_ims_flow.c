@@ -20,7 +20,7 @@ static void ngx_http_ims_flow_own(ngx_http_ims_session_t *s, uint32_t slot,
 static void ngx_http_ims_flow_tell_old(uint64_t owner, uint32_t slot,
     uint32_t generation);
 static void ngx_http_ims_flow_displace(uint32_t slot);
-static ngx_uint_t ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w,
+static uint64_t ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w,
     uint32_t slot);
 static void ngx_http_ims_flow_lease_timer(ngx_event_t *ev);
 static void ngx_http_ims_flow_arm(ngx_http_ims_session_t *s);
@@ -198,7 +198,7 @@ ngx_http_ims_flow_take(ngx_http_ims_session_t *s, ims_reg_grant_t *grant,
     ngx_http_ims_flow_tell_old(view->owner, slot, generation);
     ngx_http_ims_flow_own(s, slot, generation);
 
-    s->registered = ngx_http_ims_flow_bound(w, slot);
+    ngx_http_ims_flow_registered(s, ngx_http_ims_flow_bound(w, slot));
 
     return NGX_OK;
 }
@@ -330,12 +330,15 @@ ngx_http_ims_flow_detach(ngx_http_ims_session_t *s)
 }
 
 
-/* is anything registered on the slot, or may be: an answer is outstanding */
+/*
+ * Until when (PT) anything is registered on the slot, or may be: an answer is
+ * outstanding.  0: nothing is.
+ */
 
-static ngx_uint_t
+static uint64_t
 ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w, uint32_t slot)
 {
-    uint64_t                pt;
+    uint64_t                pt, until;
     unsigned                pos;
     ims_flow_ident_t        id;
     ims_pool_reader_t      *reader;
@@ -344,6 +347,7 @@ ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w, uint32_t slot)
     reader = ngx_http_ims_pool_reader(w);
     pt = reader ? ims_pool_pt(reader) : 0;
     data = ims_flow_peek(w->main->flows, slot);
+    until = 0;
 
     if (data->lease == 0) {
         return 0;
@@ -351,11 +355,11 @@ ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w, uint32_t slot)
 
     for (pos = 0; ims_flow_identity(data, &pos, &id); /* void */) {
         if (id.until_pt > pt) {
-            return 1;
+            until = ngx_max(until, id.until_pt);
         }
     }
 
-    return 0;
+    return until;
 }
 
 
@@ -499,6 +503,10 @@ ngx_http_ims_flow_arm(ngx_http_ims_session_t *s)
     pt = reader ? ims_pool_pt(reader) : s->end;
     left = s->end > pt ? s->end - pt : 0;
 
+    if (s->registered && s->until < s->end) {
+        left = s->until > pt ? s->until - pt : 0;
+    }
+
     if (left > 24 * 3600 * 1000) {
         left = 24 * 3600 * 1000;
     }
@@ -512,16 +520,56 @@ ngx_http_ims_flow_arm(ngx_http_ims_session_t *s)
 }
 
 
+/*
+ * A registration that is not refreshed is over at the core, too.  From then on
+ * the flow is as one that never registered.
+ */
+
+void
+ngx_http_ims_flow_registered(ngx_http_ims_session_t *s, uint64_t until)
+{
+    s->registered = until != 0;
+    s->until = until;
+
+    if (s->registered) {
+        ngx_http_ims_flow_arm(s);
+        return;
+    }
+
+    /* ims_register_timeout begins again; the timer looks at it */
+
+    s->opened = ngx_current_msec;
+    ngx_add_timer(s->connection->read, 1);
+}
+
+
 static void
 ngx_http_ims_flow_lease_timer(ngx_event_t *ev)
 {
+    uint64_t                 pt;
     ngx_connection_t        *c;
+    ims_pool_reader_t       *reader;
     ngx_http_ims_session_t  *s;
 
     c = ev->data;
     s = c->data;
 
     if (s->closing) {
+        return;
+    }
+
+    reader = ngx_http_ims_pool_reader(ngx_http_ims_worker);
+    pt = reader ? ims_pool_pt(reader) : 0;
+
+    if (s->registered && s->until <= pt) {
+        ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                      "ims session %uD: its registration was not refreshed",
+                      s->serial);
+        ngx_http_ims_flow_registered(s, 0);
+    }
+
+    if (reader && pt < s->end) {
+        ngx_http_ims_flow_arm(s);
         return;
     }
 

@@ -287,19 +287,15 @@ ngx_http_ims_register_bind(ngx_http_ims_session_t *s, ims_trans_t *t,
         ngx_http_ims_count(flow_no_takeover);
     }
 
-    s->registered = 0;
+    until = 0;
 
     for (i = 0; i < n; i++) {
         if (ids[i].until_pt > pt) {
-            s->registered = 1;
+            until = ngx_max(until, ids[i].until_pt);
         }
     }
 
-    if (!s->registered) {
-        /* ims_register_timeout begins again; the timer looks at it */
-        s->opened = ngx_current_msec;
-        ngx_add_timer(s->connection->read, 1);
-    }
+    ngx_http_ims_flow_registered(s, until);
 
     (void) ngx_http_ims_flow_write(s);
 }
@@ -347,34 +343,37 @@ ngx_http_ims_register_failed_by_core(ngx_http_ims_session_t *s,
 {
     uint32_t                    min;
     uint64_t                    pt;
-    ngx_uint_t                  challenged, level;
+    ngx_uint_t                  status, challenged, level;
     ngx_http_ims_worker_t      *w;
     ngx_http_ims_trans_data_t  *d;
 
     w = ngx_http_ims_worker;
     d = t->data;
+    status = m->status;
 
-    if (m->status == 503 && d->tries < ngx_http_ims_peer_count(d->conf->group)
+    if (status == 503 && d->tries < ngx_http_ims_peer_count(d->conf->group)
         && ngx_http_ims_register_next(s, t) == NGX_OK)
     {
         return;
     }
 
+    /* if that failed, the message at hand is the client's: not used for 503 */
+
     s->registering = 0;
     ngx_http_ims_count(register_refused_core);
 
-    challenged = m->status == 401 || m->status == 407;
+    challenged = status == 401 || status == 407;
     level = challenged ? NGX_LOG_ERR : NGX_LOG_INFO;
 
     ngx_log_error(level, s->connection->log, 0,
                   "ims session %uD: REGISTER refused by the core with %ui%s",
-                  s->serial, (ngx_uint_t) m->status,
+                  s->serial, status,
                   challenged ? ": it does not honour "
                                "integrity-protected=\"auth-done\"" : "");
 
     ngx_http_ims_register_unbind(s, t);
 
-    switch (m->status) {
+    switch (status) {
 
     case 401:
     case 407:
@@ -419,7 +418,7 @@ ngx_http_ims_register_failed_by_core(ngx_http_ims_session_t *s,
         break;
     }
 
-    ngx_http_ims_trans_done(t, m->status);
+    ngx_http_ims_trans_done(t, status);
 }
 
 

@@ -20,8 +20,8 @@ static int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
 
 
 static const char *const  ctl_pool_columns[] = {
-    "name", "home", "realms", "ttl", "ttl_max", "d", "margin", "min_expires",
-    "identities", NULL
+    "name", "home", "realms", "per", "ttl", "ttl_max", "d", "margin",
+    "min_expires", "identities", NULL
 };
 
 static const char *const  ctl_list_columns[] = {

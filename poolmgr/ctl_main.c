@@ -30,7 +30,9 @@ static const ctl_command_t  ctl_commands[] = {
       "  --delay S         the longest a message can be under way, D (64)\n"
       "  --margin S        rest on top of it (30 and 0.1 % of --ttl-max)\n"
       "  --min-expires S   shortest expiry that the core grants (60)\n"
-      "  --realms A,B      who may ask: realms of users (*: all)\n" },
+      "  --realms A,B      who may ask: realms of users (*: all)\n"
+      "  --per WHAT        user (default): one lease a user, for up to four\n"
+      "                    browsers; session: one for each browser\n" },
 
     { "pool alter", "NAME", 1, 1, CTL_O_POOL, ctl_pool_alter,
       "change a pool; running leases keep what they were promised",
@@ -112,7 +114,8 @@ enum {
     CTL_L_DELAY,
     CTL_L_MARGIN,
     CTL_L_MINEXPIRES,
-    CTL_L_REALMS
+    CTL_L_REALMS,
+    CTL_L_PER
 };
 
 static const struct option  ctl_longopts[] = {
@@ -136,6 +139,7 @@ static const struct option  ctl_longopts[] = {
     { "margin", required_argument, NULL, CTL_L_MARGIN },
     { "min-expires", required_argument, NULL, CTL_L_MINEXPIRES },
     { "realms", required_argument, NULL, CTL_L_REALMS },
+    { "per", required_argument, NULL, CTL_L_PER },
     { NULL, 0, NULL, 0 }
 };
 
@@ -150,6 +154,7 @@ static const struct {
     { CTL_L_MARGIN, "MARGIN" },
     { CTL_L_MINEXPIRES, "MINEXPIRES" },
     { CTL_L_REALMS, "REALMS" },
+    { CTL_L_PER, "PER" },
     { 0, NULL }
 };
 

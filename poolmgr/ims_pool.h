@@ -122,6 +122,8 @@ const char *ims_pool_strerror(int rc);
 #define IMS_POOL_F_STAGED       0x0004  /* import not published yet */
 #define IMS_POOL_F_BARRED       0x0010  /* last holder may not return */
 #define IMS_POOL_F_PURGED       0x0020  /* until the next lease */
+#define IMS_POOL_F_PARTED       0x0040  /* last holder has another identity */
+#define IMS_POOL_F_PER_SESSION  0x0080  /* the lease is one session's */
 
 #define IMS_POOL_F_OFF          (IMS_POOL_F_DISABLED|IMS_POOL_F_REMOVING      \
                                  |IMS_POOL_F_STAGED)
@@ -138,6 +140,10 @@ typedef struct {
  * session[max(1, nsession)], then the CRC.
  *
  *   start <= end <= promised, promised + linger <= rest (but if purged)
+ *
+ * end is the latest of the sessions' ends.  A lease that ended early has no
+ * session; that of a pool per=session keeps its only one, with the lease's
+ * end, since it is part of the key of the holder's row in `user`.
  */
 typedef struct {
     uint64_t            ident;      /* block u32 << 32 | index u32 */
@@ -165,7 +171,7 @@ _Static_assert(sizeof(ims_pool_rec_t) == 120 + IMS_POOL_SESSIONS * 16,
 
 
 #define IMS_POOL_PER_USER       0
-#define IMS_POOL_PER_SESSION    1   /* not yet */
+#define IMS_POOL_PER_SESSION    1
 
 #define IMS_POOL_EDGES_LOCAL    0
 #define IMS_POOL_EDGES_REMOTE   1   /* not yet */
@@ -289,11 +295,12 @@ typedef struct {
 _Static_assert(sizeof(ims_pool_hist_t) == 88, "no holes");
 
 
-/* Tree `user`, key user hash and pool. */
+/* Tree `user`, key user hash and pool, and the session in a pool per=session */
 typedef struct {
     uint8_t   user[IMS_POOL_HOLDER_LEN];
     uint32_t  pool;
     uint32_t  hash_key;
+    uint64_t  session;          /* 0: per=user */
     uint64_t  ident;
 } ims_pool_user_t;
 

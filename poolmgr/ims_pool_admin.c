@@ -59,7 +59,7 @@ ims_pool_create(ims_pool_writer_t *w, const ims_pool_spec_t *spec,
     h->ttl = IMS_POOL_TTL;
     h->delay = IMS_POOL_DELAY;
     h->core_min = IMS_POOL_CORE_MIN;
-    h->per = IMS_POOL_PER_USER;
+    h->per = spec->per;
     h->edges = IMS_POOL_EDGES_LOCAL;
     h->created_wall = w->wall;
 
@@ -138,11 +138,14 @@ ims_pool_alter(ims_pool_writer_t *w, const ims_pool_spec_t *spec)
         return rc;
     }
 
-    if (spec->home.n || !ims_pool_realms_ok(spec->realms)) {
+    h = &p.head;
+
+    if (spec->home.n || !ims_pool_realms_ok(spec->realms)
+        || (spec->has_per && spec->per != h->per))
+    {
         return IMS_POOL_BADARG;
     }
 
-    h = &p.head;
     ims_pool_spec_times(h, spec);
 
     if (spec->realms.p != NULL) {

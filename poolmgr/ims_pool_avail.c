@@ -28,9 +28,10 @@ typedef struct {
 
 
 static int ims_pool_avail_scan(ims_pool_writer_t *w, ims_pool_avail_t *from,
-    ims_pool_heads_t *heads);
+    const uint8_t *holder, ims_pool_heads_t *heads);
 static void ims_pool_avail_judge(ims_pool_writer_t *w,
-    const ims_pool_avail_t *a, ims_pool_heads_t *heads);
+    const ims_pool_avail_t *a, const uint8_t *holder,
+    ims_pool_heads_t *heads);
 static int ims_pool_avail_back(ims_pool_writer_t *w,
     const ims_pool_heads_t *heads);
 static int ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool,
@@ -38,8 +39,8 @@ static int ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool,
 
 
 int
-ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, ims_pool_rec_t *rec,
-    uint32_t *retry_s)
+ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, const uint8_t *holder,
+    ims_pool_rec_t *rec, uint32_t *retry_s)
 {
     int               rc;
     unsigned          round;
@@ -51,7 +52,7 @@ ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, ims_pool_rec_t *rec,
 
     for (round = 0; round < IMS_POOL_ROUNDS; round++) {
 
-        rc = ims_pool_avail_scan(w, &from, &heads);
+        rc = ims_pool_avail_scan(w, &from, holder, &heads);
 
         if (rc == IMS_POOL_OK) {
             rc = ims_pool_avail_back(w, &heads);
@@ -92,7 +93,7 @@ ims_pool_w_settle(ims_pool_writer_t *w, uint32_t pool, unsigned max)
 
     for (n = 0; n < max; n += IMS_POOL_HEADS) {
 
-        rc = ims_pool_avail_scan(w, &from, &heads);
+        rc = ims_pool_avail_scan(w, &from, NULL, &heads);
 
         if (rc == IMS_POOL_OK) {
             rc = ims_pool_avail_back(w, &heads);
@@ -113,7 +114,7 @@ ims_pool_w_settle(ims_pool_writer_t *w, uint32_t pool, unsigned max)
  */
 static int
 ims_pool_avail_scan(ims_pool_writer_t *w, ims_pool_avail_t *from,
-    ims_pool_heads_t *heads)
+    const uint8_t *holder, ims_pool_heads_t *heads)
 {
     int               rc;
     MDB_val           k, v;
@@ -146,7 +147,7 @@ ims_pool_avail_scan(ims_pool_writer_t *w, ims_pool_avail_t *from,
             break;
         }
 
-        ims_pool_avail_judge(w, &a, heads);
+        ims_pool_avail_judge(w, &a, holder, heads);
 
         from->time = a.time;
         from->ident = a.ident + 1;
@@ -164,7 +165,7 @@ ims_pool_avail_scan(ims_pool_writer_t *w, ims_pool_avail_t *from,
 
 static void
 ims_pool_avail_judge(ims_pool_writer_t *w, const ims_pool_avail_t *a,
-    ims_pool_heads_t *heads)
+    const uint8_t *holder, ims_pool_heads_t *heads)
 {
     uint8_t          key[8];
     ims_str_t        row;
@@ -193,6 +194,12 @@ ims_pool_avail_judge(ims_pool_writer_t *w, const ims_pool_avail_t *a,
 
     if (rec->rest > w->now) {
         heads->back[heads->nback++] = *a;
+        return;
+    }
+
+    if ((rec->flags & IMS_POOL_F_BARRED) && holder != NULL
+        && memcmp(rec->holder, holder, sizeof(rec->holder)) == 0)
+    {
         return;
     }
 

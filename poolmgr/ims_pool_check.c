@@ -247,6 +247,7 @@ ims_pool_check_pool(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 static bool
 ims_pool_check_times(const ims_pool_rec_t *rec)
 {
+    uint64_t  end;
     unsigned  i;
 
     if (rec->avail > rec->rest) {
@@ -257,10 +258,22 @@ ims_pool_check_times(const ims_pool_rec_t *rec)
         return rec->end == 0 && rec->promised == 0 && rec->nsession == 0;
     }
 
-    for (i = 0; i < rec->nsession; i++) {
+    for (i = 0, end = 0; i < rec->nsession; i++) {
         if (rec->session[i].sid == 0 || rec->session[i].end > rec->end) {
             return false;
         }
+
+        if (end < rec->session[i].end) {
+            end = rec->session[i].end;
+        }
+    }
+
+    if (rec->nsession != 0 && end != rec->end) {
+        return false;
+    }
+
+    if ((rec->flags & IMS_POOL_F_PER_SESSION) && rec->nsession != 1) {
+        return false;
     }
 
     return rec->start <= rec->end && rec->end <= rec->promised
@@ -327,21 +340,18 @@ ims_pool_check_names(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
 static bool
 ims_pool_check_holder(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
 {
+    size_t           n;
     uint8_t          key[IMS_POOL_USER_KEY];
     ims_pool_user_t  user;
 
-    /* whoever may not return may have gone on to another identity */
-
-    if (rec->lease == 0 || (rec->flags & (IMS_POOL_F_OFF
-                                          |IMS_POOL_F_BARRED)))
-    {
+    if (rec->lease == 0 || (rec->flags & IMS_POOL_F_PARTED)) {
         return true;
     }
 
-    ims_pool_user_key(key, rec->user, rec->pool);
+    n = ims_pool_holder_key(key, rec);
 
-    return ims_pool_row_copy(c->txn, c->dbi[IMS_POOL_T_USER], key,
-                             sizeof(key), &user, sizeof(user)) == IMS_POOL_OK
+    return ims_pool_row_copy(c->txn, c->dbi[IMS_POOL_T_USER], key, n, &user,
+                             sizeof(user)) == IMS_POOL_OK
            && user.ident == rec->ident && user.hash_key == rec->hash_key;
 }
 
@@ -424,22 +434,27 @@ ims_pool_check_avail(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 static void
 ims_pool_check_user(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 {
+    size_t           n;
     uint8_t          key[IMS_POOL_USER_KEY];
+    ims_str_t        found;
     ims_pool_rec_t   rec;
     ims_pool_user_t  user;
 
-    if (row.n != sizeof(user) || k->mv_size != sizeof(key)) {
+    if (row.n != sizeof(user)) {
         ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
         return;
     }
 
     memcpy(&user, row.p, sizeof(user));
-    ims_pool_user_key(key, user.user, user.pool);
+    found = ims_str_set(k->mv_data, k->mv_size);
+    n = ims_pool_user_key(key, user.user, user.pool, user.session);
 
-    if (memcmp(key, k->mv_data, sizeof(key)) != 0
+    if (!ims_str_eq(ims_str_set(key, n), found)
         || ims_pool_rec(c->txn, c->dbi, user.ident, &rec) != IMS_POOL_OK
-        || rec.pool != user.pool
-        || memcmp(rec.user, user.user, sizeof(rec.user)) != 0)
+        || rec.hash_key != user.hash_key
+        || (rec.flags & IMS_POOL_F_PARTED)
+        || !ims_str_eq(ims_str_set(key, ims_pool_holder_key(key, &rec)),
+                       found))
     {
         ims_pool_fault(c, IMS_POOL_FAULT_USER, user.ident);
     }

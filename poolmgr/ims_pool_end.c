@@ -12,6 +12,8 @@
 
 static int ims_pool_revoke(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     unsigned *n);
+static int ims_pool_revoke_holder(ims_pool_writer_t *w, uint32_t pool,
+    ims_str_t realm, ims_str_t user, unsigned *known, unsigned *n);
 static bool ims_pool_report_own(ims_pool_writer_t *w,
     const ims_pool_rec_t *rec, uint64_t lease);
 static int ims_pool_report_reg(ims_pool_writer_t *w,
@@ -87,8 +89,14 @@ ims_pool_w_end(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     int  rc;
 
     rec->end = w->now;
-    rec->nsession = 0;
-    memset(rec->session, 0, sizeof(rec->session));
+
+    if (rec->flags & IMS_POOL_F_PER_SESSION) {
+        rec->session[0].end = w->now;
+
+    } else {
+        rec->nsession = 0;
+        memset(rec->session, 0, sizeof(rec->session));
+    }
 
     rc = ims_pool_w_put_rec(w, rec);
 
@@ -195,11 +203,10 @@ int
 ims_pool_revoke_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
     ims_str_t user, unsigned *n)
 {
-    int               rc;
-    bool              ended;
-    uint32_t          number, last;
-    ims_pool_t        one;
-    ims_pool_asker_t  a;
+    int         rc;
+    uint32_t    number, last;
+    unsigned    known;
+    ims_pool_t  one;
 
     *n = 0;
 
@@ -224,30 +231,61 @@ ims_pool_revoke_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
         number = last = one.head.pool;
     }
 
-    for (ended = false; number <= last; number++) {
+    for (known = 0; number <= last; number++) {
 
-        rc = ims_pool_w_pool(w, number, &a.pool);
+        rc = ims_pool_revoke_holder(w, number, realm, user, &known, n);
 
-        if (rc == IMS_POOL_NOTFOUND) {
-            continue;
-        }
-
-        if (rc == IMS_POOL_OK) {
-            rc = ims_pool_w_asker(w, realm, user, number, &a);
-        }
-
-        if (rc == IMS_POOL_OK && a.known) {
-            ended = true;
-            rc = ims_pool_revoke(w, &a.rec, n);
-        }
-
-        if (rc != IMS_POOL_OK && rc != IMS_POOL_ENDED) {
+        if (rc != IMS_POOL_OK) {
             /* some may be ended already: all of it or nothing */
             return *n ? ims_pool_w_fail(w, 0) : rc;
         }
     }
 
-    return *n ? IMS_POOL_OK : ended ? IMS_POOL_ENDED : IMS_POOL_NOTFOUND;
+    return *n ? IMS_POOL_OK : known ? IMS_POOL_ENDED : IMS_POOL_NOTFOUND;
+}
+
+
+/* all that a user has in one pool, whatever key his hash was made with */
+
+static int
+ims_pool_revoke_holder(ims_pool_writer_t *w, uint32_t pool, ims_str_t realm,
+    ims_str_t user, unsigned *known, unsigned *n)
+{
+    int              rc;
+    size_t           nkey;
+    uint8_t          hash[IMS_POOL_HOLDER_LEN], key[IMS_POOL_USER_KEY + 1];
+    unsigned         i;
+    ims_pool_rec_t   rec;
+    ims_pool_user_t  row;
+
+    for (i = 0; i < w->keys.nhash; i++) {
+
+        ims_pool_w_hash(w, &w->keys.hash[i].key, realm, user, hash);
+        nkey = ims_pool_user_key(key, hash, pool, 0);
+
+        for ( ;; ) {
+            rc = ims_pool_user_next(w->txn, w->dbi, key, &nkey, &row);
+
+            if (rc == IMS_POOL_NOTFOUND) {
+                break;
+            }
+
+            if (rc == IMS_POOL_OK) {
+                rc = ims_pool_w_rec(w, row.ident, &rec);
+            }
+
+            if (rc == IMS_POOL_OK) {
+                (*known)++;
+                rc = ims_pool_revoke(w, &rec, n);
+            }
+
+            if (rc != IMS_POOL_OK && rc != IMS_POOL_ENDED) {
+                return rc == IMS_POOL_NOSPACE ? rc : IMS_POOL_INTERNAL;
+            }
+        }
+    }
+
+    return IMS_POOL_OK;
 }
 
 

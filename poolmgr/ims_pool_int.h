@@ -128,15 +128,44 @@ ims_pool_avail_parse(const MDB_val *key, ims_pool_avail_t *a)
 }
 
 
-#define IMS_POOL_USER_KEY    20     /* hash 16, pool u32 */
+#define IMS_POOL_USER_PREFIX 20     /* hash 16, pool u32 */
+#define IMS_POOL_USER_KEY    28     /* and session u64, if there is one */
 
-static inline void
-ims_pool_user_key(uint8_t *key, const uint8_t *hash, uint32_t pool)
+/* Returns the key's length. */
+static inline size_t
+ims_pool_user_key(uint8_t *key, const uint8_t *hash, uint32_t pool,
+    uint64_t session)
 {
     memcpy(key, hash, IMS_POOL_HOLDER_LEN);
     ims_pool_be32(key + IMS_POOL_HOLDER_LEN, pool);
+
+    if (session == 0) {
+        return IMS_POOL_USER_PREFIX;
+    }
+
+    ims_pool_be64(key + IMS_POOL_USER_PREFIX, session);
+
+    return IMS_POOL_USER_KEY;
 }
 
+
+/* The key of the row that leads the record's holder to it. */
+static inline size_t
+ims_pool_holder_key(uint8_t *key, const ims_pool_rec_t *rec)
+{
+    return ims_pool_user_key(key, rec->user, rec->pool,
+                             (rec->flags & IMS_POOL_F_PER_SESSION)
+                             ? rec->session[0].sid : 0);
+}
+
+
+/*
+ * The next row of one user in one pool: key holds the key of the last one, at
+ * first the prefix, and is moved on; it has room for one byte more than a key.
+ * IMS_POOL_OK, _NOTFOUND, _UNKNOWN.
+ */
+int ims_pool_user_next(MDB_txn *txn, const MDB_dbi *dbi, uint8_t *key,
+    size_t *nkey, ims_pool_user_t *row);
 
 /* Key in `uri` of an IMPI: 0x00 and the IMPI in lower case; 0: too long. */
 size_t ims_pool_impi_key(uint8_t *key, size_t cap, ims_str_t impi);

@@ -24,9 +24,11 @@ static int ims_pool_lease_old(ims_pool_writer_t *w,
 static void ims_pool_lease_new(ims_pool_writer_t *w,
     const ims_pool_who_t *who, ims_pool_asker_t *a);
 static int ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
-    const uint8_t *before);
+    ims_str_t before);
+static int ims_pool_lease_part(ims_pool_writer_t *w, uint64_t ident);
 static int ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
     uint64_t sid, uint64_t *end);
+static void ims_pool_lease_sweep(ims_pool_rec_t *rec, uint64_t now);
 static void ims_pool_lease_extend(ims_pool_asker_t *a, uint64_t end);
 static int ims_pool_lease_names(ims_pool_writer_t *w, uint64_t ident,
     ims_pool_names_t *names);
@@ -38,6 +40,7 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
     ims_pool_grant_t *grant)
 {
     int               rc;
+    uint8_t           tag[IMS_POOL_HOLDER_LEN];
     uint64_t          wait;
     ims_pool_how_e    how;
     ims_pool_asker_t  a;
@@ -67,7 +70,9 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
     } else {
         how = IMS_POOL_NEW;
-        rc = ims_pool_w_pick(w, a.pool.head.pool, &a.rec, &grant->retry_s);
+        ims_pool_w_hash(w, &w->keys.tag, who->realm, who->user, tag);
+        rc = ims_pool_w_pick(w, a.pool.head.pool, tag, &a.rec,
+                             &grant->retry_s);
 
         if (rc != IMS_POOL_OK) {
             return rc;
@@ -103,10 +108,9 @@ ims_pool_release(ims_pool_writer_t *w, const ims_pool_who_t *who,
     uint64_t ident, uint64_t lease, bool *ended)
 {
     int                  rc;
-    unsigned             i, session;
+    unsigned             i, live, session;
     ims_pool_rec_t      *rec;
     ims_pool_asker_t     a;
-    ims_pool_session_t  *s;
 
     rc = ims_pool_own(w, who, ident, lease, &a, &session);
 
@@ -115,20 +119,29 @@ ims_pool_release(ims_pool_writer_t *w, const ims_pool_who_t *who,
     }
 
     rec = &a.rec;
-    *ended = rec->nsession == 1;
+
+    for (i = 0, live = 0; i < rec->nsession; i++) {
+        live += rec->session[i].end > w->now;
+    }
+
+    *ended = live == 1;
 
     if (*ended) {
         return ims_pool_w_end(w, rec, IMS_POOL_END_RELEASED);
     }
 
-    s = rec->session;
-    rec->nsession--;
+    /* the lease lives as long as the sessions that are left */
 
-    for (i = session; i < rec->nsession; i++) {
-        s[i] = s[i + 1];
+    rec->session[session].end = 0;
+    ims_pool_lease_sweep(rec, w->now);
+
+    rec->end = 0;
+
+    for (i = 0; i < rec->nsession; i++) {
+        if (rec->end < rec->session[i].end) {
+            rec->end = rec->session[i].end;
+        }
     }
-
-    memset(&s[rec->nsession], 0, sizeof(s[0]));
 
     rc = ims_pool_w_put_rec(w, rec);
 
@@ -166,7 +179,7 @@ ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
         return IMS_POOL_DENIED;
     }
 
-    return ims_pool_w_asker(w, who->realm, who->user, a->pool.head.pool, a);
+    return ims_pool_w_asker(w, who->realm, who->user, who->sid, a);
 }
 
 
@@ -174,13 +187,17 @@ ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
 int
 ims_pool_w_asker(ims_pool_writer_t *w, ims_str_t realm, ims_str_t user,
-    uint32_t pool, ims_pool_asker_t *a)
+    uint64_t sid, ims_pool_asker_t *a)
 {
     int       rc;
     uint8_t   hash[IMS_POOL_HOLDER_LEN];
+    uint32_t  pool;
     unsigned  i;
 
+    pool = a->pool.head.pool;
+
     a->known = 0;
+    a->session = a->pool.head.per == IMS_POOL_PER_SESSION ? sid : 0;
 
     for (i = 0; i < w->keys.nhash; i++) {
 
@@ -190,9 +207,9 @@ ims_pool_w_asker(ims_pool_writer_t *w, ims_str_t realm, ims_str_t user,
             memcpy(a->user, hash, sizeof(hash));
         }
 
-        ims_pool_user_key(a->found, hash, pool);
+        a->nfound = ims_pool_user_key(a->found, hash, pool, a->session);
 
-        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, a->found, sizeof(a->found),
+        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, a->found, a->nfound,
                              &a->row, sizeof(a->row));
 
         if (rc == IMS_POOL_OK) {
@@ -335,7 +352,8 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
     ims_pool_asker_t *a, ims_pool_how_e how, ims_pool_grant_t *grant)
 {
     int              rc;
-    uint8_t          before[IMS_POOL_HOLDER_LEN];
+    size_t           nbefore;
+    uint8_t          before[IMS_POOL_USER_KEY];
     ims_pool_rec_t  *rec;
 
     rec = &a->rec;
@@ -348,7 +366,8 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
         return rc;
     }
 
-    memcpy(before, rec->user, sizeof(before));
+    nbefore = rec->lease == 0 || (rec->flags & IMS_POOL_F_PARTED)
+              ? 0 : ims_pool_holder_key(before, rec);
 
     if (how != IMS_POOL_SAME) {
         rc = ims_pool_lease_old(w, a);
@@ -363,7 +382,7 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
     rc = ims_pool_lease_session(w, a, who->sid, &grant->end);
 
     if (rc == IMS_POOL_OK) {
-        rc = ims_pool_lease_user(w, a, before);
+        rc = ims_pool_lease_user(w, a, ims_str_set(before, nbefore));
     }
 
     if (rc == IMS_POOL_OK && how == IMS_POOL_NEW) {
@@ -443,7 +462,12 @@ ims_pool_lease_new(ims_pool_writer_t *w, const ims_pool_who_t *who,
     rec->start = w->now;
     rec->end = w->now;
     rec->start_wall = w->wall;
-    rec->flags &= (uint16_t) ~(IMS_POOL_F_BARRED|IMS_POOL_F_PURGED);
+    rec->flags &= (uint16_t) ~(IMS_POOL_F_BARRED|IMS_POOL_F_PURGED
+                               |IMS_POOL_F_PARTED|IMS_POOL_F_PER_SESSION);
+
+    if (a->session) {
+        rec->flags |= IMS_POOL_F_PER_SESSION;
+    }
 
     rec->nsession = 0;
     memset(rec->session, 0, sizeof(rec->session));
@@ -454,24 +478,27 @@ ims_pool_lease_new(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
 /*
  * The holder's row of `user` and his hash in the record, under the current
- * key.  before: whom the record belonged to.
+ * key.  before: the key that led the record's last holder to it, if any did.
  */
 static int
 ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
-    const uint8_t *before)
+    ims_str_t before)
 {
     int              rc;
+    size_t           n;
     uint8_t          key[IMS_POOL_USER_KEY];
+    ims_str_t        own;
     ims_pool_rec_t  *rec;
     ims_pool_user_t  row;
 
     rec = &a->rec;
 
-    ims_pool_user_key(key, a->user, rec->pool);
+    n = ims_pool_user_key(key, a->user, rec->pool, a->session);
+    own = ims_str_set(key, n);
 
-    if (a->known && memcmp(key, a->found, sizeof(key)) != 0) {
+    if (a->known && !ims_str_eq(own, ims_str_set(a->found, a->nfound))) {
         /* found under an older key */
-        rc = ims_pool_w_del(w, IMS_POOL_T_USER, a->found, sizeof(a->found));
+        rc = ims_pool_w_del(w, IMS_POOL_T_USER, a->found, a->nfound);
 
         if (rc != IMS_POOL_OK) {
             return rc;
@@ -481,12 +508,19 @@ ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
         return IMS_POOL_OK;
     }
 
+    if (a->known && a->row.ident != rec->ident) {
+        rc = ims_pool_lease_part(w, a->row.ident);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
+    }
+
     /* the last holder loses his way back, if it led here */
 
-    if (rec->hash_key != 0 && memcmp(before, a->user, sizeof(a->user)) != 0) {
-        ims_pool_user_key(key, before, rec->pool);
+    if (before.n && !ims_str_eq(before, own)) {
 
-        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, key, sizeof(key), &row,
+        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, before.p, before.n, &row,
                              sizeof(row));
 
         /* a damaged row leads nowhere: out with it as well */
@@ -494,7 +528,7 @@ ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
         if (rc == IMS_POOL_INTERNAL
             || (rc == IMS_POOL_OK && row.ident == rec->ident))
         {
-            rc = ims_pool_w_del(w, IMS_POOL_T_USER, key, sizeof(key));
+            rc = ims_pool_w_del(w, IMS_POOL_T_USER, before.p, before.n);
 
             if (rc != IMS_POOL_OK) {
                 return rc;
@@ -509,12 +543,31 @@ ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
     memcpy(row.user, a->user, sizeof(row.user));
     row.pool = rec->pool;
     row.hash_key = rec->hash_key;
+    row.session = a->session;
     row.ident = rec->ident;
 
-    ims_pool_user_key(key, a->user, rec->pool);
+    return ims_pool_w_put(w, IMS_POOL_T_USER, key, n, &row, sizeof(row), 0);
+}
 
-    return ims_pool_w_put(w, IMS_POOL_T_USER, key, sizeof(key), &row,
-                          sizeof(row), 0);
+
+/* the identity that the user had before, and may not return to */
+
+static int
+ims_pool_lease_part(ims_pool_writer_t *w, uint64_t ident)
+{
+    int             rc;
+    ims_pool_rec_t  rec;
+
+    rc = ims_pool_w_rec(w, ident, &rec);
+
+    if (rc != IMS_POOL_OK) {
+        /* it was there when the user was found */
+        return ims_pool_w_fail(w, 0);
+    }
+
+    rec.flags |= IMS_POOL_F_PARTED;
+
+    return ims_pool_w_put_rec(w, &rec);
 }
 
 
@@ -536,6 +589,8 @@ ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
     oldest = 0;
     rc = IMS_POOL_OK;
 
+    ims_pool_lease_sweep(rec, w->now);
+
     for (i = 0; i < rec->nsession; i++) {
         if (s[i].sid == sid) {
             break;
@@ -548,7 +603,7 @@ ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
 
     if (i == rec->nsession) {
 
-        if (rec->nsession < IMS_POOL_SESSIONS_USED) {
+        if (rec->nsession < IMS_POOL_SESSIONS) {
             rec->nsession++;
 
         } else {
@@ -571,6 +626,31 @@ ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
     ims_pool_lease_extend(a, *end);
 
     return rc;
+}
+
+
+/* sessions that have ended leave their places to others */
+
+static void
+ims_pool_lease_sweep(ims_pool_rec_t *rec, uint64_t now)
+{
+    unsigned             i, n;
+    ims_pool_session_t  *s;
+
+    if (rec->flags & IMS_POOL_F_PER_SESSION) {
+        return;
+    }
+
+    s = rec->session;
+
+    for (i = 0, n = 0; i < rec->nsession; i++) {
+        if (s[i].end > now) {
+            s[n++] = s[i];
+        }
+    }
+
+    memset(&s[n], 0, (rec->nsession - n) * sizeof(s[0]));
+    rec->nsession = (uint16_t) n;
 }
 
 

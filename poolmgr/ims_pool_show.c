@@ -77,14 +77,96 @@ ims_pool_get(ims_pool_writer_t *w, ims_str_t name, ims_pool_t *pool)
 
 
 int
+ims_pool_user_next(MDB_txn *txn, const MDB_dbi *dbi, uint8_t *key,
+    size_t *nkey, ims_pool_user_t *row)
+{
+    int          rc;
+    MDB_val      k, v;
+    ims_str_t    text;
+    MDB_cursor  *cursor;
+
+    if (mdb_cursor_open(txn, dbi[IMS_POOL_T_USER], &cursor) != 0) {
+        return IMS_POOL_UNKNOWN;
+    }
+
+    k.mv_size = *nkey;
+    k.mv_data = key;
+
+    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+
+    if (rc != 0 || k.mv_size < IMS_POOL_USER_PREFIX
+        || k.mv_size > IMS_POOL_USER_KEY
+        || memcmp(k.mv_data, key, IMS_POOL_USER_PREFIX) != 0)
+    {
+        rc = rc == 0 || rc == MDB_NOTFOUND ? IMS_POOL_NOTFOUND
+                                           : IMS_POOL_UNKNOWN;
+
+    } else if (ims_pool_row_open(&k, &v, &text) && text.n == sizeof(*row)) {
+        memcpy(row, text.p, sizeof(*row));
+        rc = IMS_POOL_OK;
+
+    } else {
+        rc = IMS_POOL_UNKNOWN;
+    }
+
+    /* nothing is between a key and the same key with a zero behind it */
+
+    if (rc == IMS_POOL_OK) {
+        memcpy(key, k.mv_data, k.mv_size);
+        key[k.mv_size] = 0;
+        *nkey = k.mv_size + 1;
+    }
+
+    mdb_cursor_close(cursor);
+
+    return rc;
+}
+
+
+/* of several sessions the first that is live, else the first */
+
+static int
+ims_pool_by_hash(ims_pool_reader_t *r, const ims_pool_t *pool,
+    const uint8_t *hash, uint64_t *ident)
+{
+    int              rc, found;
+    size_t           nkey;
+    uint8_t          key[IMS_POOL_USER_KEY + 1];
+    ims_pool_rec_t   rec;
+    ims_pool_user_t  row;
+
+    found = IMS_POOL_NOTFOUND;
+    nkey = ims_pool_user_key(key, hash, pool->head.pool, 0);
+
+    while ((rc = ims_pool_user_next(r->txn, r->dbi, key, &nkey, &row))
+           == IMS_POOL_OK)
+    {
+        if (found == IMS_POOL_NOTFOUND) {
+            *ident = row.ident;
+            found = IMS_POOL_OK;
+        }
+
+        if (ims_pool_rec(r->txn, r->dbi, row.ident, &rec) == IMS_POOL_OK
+            && ims_pool_state_of(&rec, pool->head.fence, ims_pool_pt(r))
+               == IMS_POOL_ST_LEASED)
+        {
+            *ident = row.ident;
+            return IMS_POOL_OK;
+        }
+    }
+
+    return rc == IMS_POOL_NOTFOUND ? found : rc;
+}
+
+
+int
 ims_pool_by_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
     ims_str_t user, uint64_t *ident)
 {
     int                 rc;
-    uint8_t             hash[IMS_POOL_HOLDER_LEN], key[IMS_POOL_USER_KEY];
+    uint8_t             hash[IMS_POOL_HOLDER_LEN];
     unsigned            i;
     ims_pool_t          p;
-    ims_pool_user_t     row;
     ims_pool_reader_t  *r;
 
     if (!ims_pool_w_who_ok(realm, user)) {
@@ -108,17 +190,10 @@ ims_pool_by_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
     for (i = 0; rc == IMS_POOL_NOTFOUND && i < w->keys.nhash; i++) {
 
         ims_pool_w_hash(w, &w->keys.hash[i].key, realm, user, hash);
-        ims_pool_user_key(key, hash, p.head.pool);
-
-        rc = ims_pool_row_copy(r->txn, r->dbi[IMS_POOL_T_USER], key,
-                               sizeof(key), &row, sizeof(row));
+        rc = ims_pool_by_hash(r, &p, hash, ident);
     }
 
     ims_pool_unsnap(r);
-
-    if (rc == IMS_POOL_OK) {
-        *ident = row.ident;
-    }
 
     return rc == IMS_POOL_UNKNOWN ? IMS_POOL_INTERNAL : rc;
 }

@@ -23,9 +23,6 @@
 #define IMS_POOL_REPORT_MAX     (7 * 86400 * 1000ull)
 #define IMS_POOL_REGS           16      /* rows of `reg` an identity */
 
-/* sessions of a lease in use; the record has room for IMS_POOL_SESSIONS */
-#define IMS_POOL_SESSIONS_USED  1
-
 
 typedef struct {
     uint32_t        no;
@@ -165,16 +162,21 @@ int ims_pool_w_fail(ims_pool_writer_t *w, int rc);
 typedef struct {
     ims_pool_t       pool;
     uint8_t          user[IMS_POOL_HOLDER_LEN];     /* by the current key */
+    uint64_t         session;                       /* 0: per=user */
     uint8_t          found[IMS_POOL_USER_KEY];      /* key of the row found */
+    size_t           nfound;
     ims_pool_user_t  row;
     unsigned         known:1;       /* row, rec and st are there */
     ims_pool_rec_t   rec;
     ims_pool_st_e    st;
 } ims_pool_asker_t;
 
-/* The identity that a user of a->pool has or had last, if any. */
+/*
+ * The identity that a user of a->pool (in one per=session: a session of his)
+ * has or had last, if any.
+ */
 int ims_pool_w_asker(ims_pool_writer_t *w, ims_str_t realm, ims_str_t user,
-    uint32_t pool, ims_pool_asker_t *a);
+    uint64_t sid, ims_pool_asker_t *a);
 
 /* Hash of realm and user under one key; realm and user were checked. */
 bool ims_pool_w_who_ok(ims_str_t realm, ims_str_t user);
@@ -196,11 +198,11 @@ int ims_pool_w_avail_move(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     uint64_t time);
 
 /*
- * The first identity that may be given, moving back heads whose record rests
- * longer.  EXHAUSTED with *retry_s.
+ * The first identity that may be given to the holder of this tag, moving back
+ * heads whose record rests longer.  EXHAUSTED with *retry_s.
  */
-int ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, ims_pool_rec_t *rec,
-    uint32_t *retry_s);
+int ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, const uint8_t *holder,
+    ims_pool_rec_t *rec, uint32_t *retry_s);
 
 /* Housekeeping of the same; IMS_POOL_MORE when there is more of it. */
 int ims_pool_w_settle(ims_pool_writer_t *w, uint32_t pool, unsigned max);

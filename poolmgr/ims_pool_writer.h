@@ -126,6 +126,8 @@ typedef struct {
     uint64_t   delay;           /* D, ms; 0: 64 s */
     uint64_t   margin;          /* ms; 0: 30 s + 0.1 % of ttl_max */
     uint32_t   core_min;        /* s; 0: 60 */
+    uint8_t    per;             /* IMS_POOL_PER_USER or _SESSION */
+    bool       has_per;
 } ims_pool_spec_t;
 
 /*
@@ -136,9 +138,9 @@ int ims_pool_create(ims_pool_writer_t *w, const ims_pool_spec_t *spec,
     uint32_t *pool);
 
 /*
- * Alter: fields that are zero or absent stay; home cannot be altered.  To allow
- * any realm again give realms as a present, empty slice.  Running leases keep
- * what they were promised.
+ * Alter: fields that are zero or absent stay; home and per cannot be altered.
+ * To allow any realm again give realms as a present, empty slice.  Running
+ * leases keep what they were promised.
  */
 int ims_pool_alter(ims_pool_writer_t *w, const ims_pool_spec_t *spec);
 
@@ -261,7 +263,9 @@ typedef struct {
 } ims_pool_grant_t;
 
 /*
- * Lines 1 to 3.  Idempotent: the same user and sid get the same lease.
+ * Lines 1 to 3.  Idempotent: the same user and sid get the same lease.  A lease
+ * has up to IMS_POOL_SESSIONS sessions; one more takes the place of that which
+ * ends first.  In a pool per=session each session has a lease of its own.
  * NOPOOL, DENIED, BADARG, HOLD, EXHAUSTED, NOSPACE, INTERNAL.
  */
 int ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
@@ -320,7 +324,10 @@ ims_pool_st_e ims_pool_state_of(const ims_pool_rec_t *rec, uint64_t fence,
     uint64_t pt);
 const char *ims_pool_st_text(ims_pool_st_e st);
 
-/* The identity that a user holds or held last in a pool.  NOTFOUND, NOPOOL. */
+/*
+ * The identity that a user holds or held last in a pool; of several sessions'
+ * in a pool per=session a live one.  NOTFOUND, NOPOOL.
+ */
 int ims_pool_by_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
     ims_str_t user, uint64_t *ident);
 

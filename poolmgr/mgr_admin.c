@@ -118,7 +118,7 @@ mgr_cmd_pool_alter(mgr_call_t *call)
     rc = ims_pool_alter(call->server->pool, &spec);
 
     if (rc == IMS_POOL_BADARG) {
-        mgr_badarg(call, "realms or times of the pool");
+        mgr_badarg(call, "realms or times of the pool, or another PER");
         return;
     }
 
@@ -200,11 +200,17 @@ mgr_pool_option(mgr_call_t *call, unsigned i, ims_pool_spec_t *spec)
 
     if (mgr_arg_is(call, i, "PER")) {
 
-        if (mgr_arg_is(call, i + 1, "user")) {
+        spec->has_per = true;
+        spec->per = mgr_arg_is(call, i + 1, "session")
+                    ? IMS_POOL_PER_SESSION : IMS_POOL_PER_USER;
+
+        if (spec->per == IMS_POOL_PER_SESSION
+            || mgr_arg_is(call, i + 1, "user"))
+        {
             return true;
         }
 
-        mgr_badarg(call, "PER takes \"user\" only");
+        mgr_badarg(call, "PER is user or session");
         return false;
     }
 

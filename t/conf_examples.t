@@ -28,7 +28,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl auth_request socket_ssl/)
-    ->has_daemon('openssl')->plan(44);
+    ->has_daemon('openssl')->plan(38);
 
 my $dir = $t->testdir();
 my $origin = 'https://www.example.org';
@@ -140,7 +140,7 @@ like($status, qr/"register_ok": 1\b/, 'all-in-one: counted');
 like(http_get('/x'), qr{^Location: https://localhost/x\r$}m,
     'all-in-one: to https');
 
-$t->stop();
+stop();
 
 # what README shows, in a site that is there
 
@@ -150,7 +150,7 @@ $id = identity(8443, 'alice:secret');
 is($id->{status}, 200, 'README: identity');
 is(registered($id, 8443), 200, 'README: registered');
 
-$t->stop();
+stop();
 
 # site and edge, two nginx; the site asks its application who it is
 
@@ -257,6 +257,14 @@ sub start {
 
     $t->write_file_expand('nginx.conf', $text // $conf{$name});
     $t->run();
+}
+
+
+# a worker that leaves waits for the core to hang up
+
+sub stop {
+    $core->close($_) for $core->links();
+    $t->stop();
 }
 
 

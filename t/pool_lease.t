@@ -47,8 +47,10 @@ like($p->cmd('POOL', 'CREATE', 'b', 'ims.example', 'TTL', '99999999999999'),
 	qr/^-BADARG a time/, 'ttl for ever');
 like($p->cmd('POOL', 'CREATE', 'b', 'ims.example', 'NIX', 1),
 	qr/^-BADARG no such option/, 'unknown option');
-like($p->cmd('POOL', 'CREATE', 'b', 'ims.example', 'PER', 'session'),
-	qr/^-BADARG PER/, 'per session');
+like($p->cmd('POOL', 'CREATE', 'b', 'ims.example', 'PER', 'nix'),
+	qr/^-BADARG PER/, 'per what');
+like($p->cmd('POOL', 'ALTER', 'a', 'PER', 'session'), qr/^-BADARG .*PER/,
+	'per cannot be altered');
 like($p->cmd('POOL', 'STAT', 'nix'), qr/^-NOPOOL/, 'stat of no pool');
 like($p->cmd('POOL', 'ALTER', 'nix', 'TTL', 60), qr/^-NOPOOL/,
 	'alter of no pool');

@@ -21,14 +21,16 @@ use Test::Nginx ();
 my $users = 0;
 
 
-# %o: user (one that was not there yet), ws (options of the WebSocket, undef:
-# none is opened), ua (options of the user agent)
+# %o: user (one that was not there yet), identity (where to get it), ws
+# (options of the WebSocket, undef: none is opened), ua (options of the user
+# agent)
 
 sub new {
     my ($class, %o) = @_;
 
     my $user = $o{user} // 'client' . ++$users;
-    my $reply = ims_identity(user => $user);
+    my $uri = $o{identity} // '/ims/identity';
+    my $reply = ims_identity(user => $user, uri => $uri);
     my $id = $reply->{json};
 
     die "no identity: $reply->{status} $reply->{body}\n"
@@ -36,7 +38,7 @@ sub new {
 
     my $self = bless {
         user => $user, id => $id, cookie => $reply->{cookie},
-        opened => $o{ws} // {},
+        opened => $o{ws} // {}, uri => $uri,
         ua => ImsSip->new(aor => $id->{impu}, token => $id->{token},
                           %{$o{ua} // {}}),
     }, $class;
@@ -66,7 +68,7 @@ sub connect {
 sub renew {
     my ($self) = @_;
 
-    my $reply = ims_identity(user => $self->{user},
+    my $reply = ims_identity(user => $self->{user}, uri => $self->{uri},
                              cookie => $self->{cookie});
 
     $self->{id} = $reply->{json};

@@ -245,12 +245,13 @@ add_identities(fixture_t *f, const char *name, unsigned first, unsigned n)
 /* pool "web": ttl 600 s, D 64 s, margin 30 s */
 
 static inline void
-add_pool(fixture_t *f, const char *name)
+add_pool_per(fixture_t *f, const char *name, uint8_t per)
 {
     uint32_t         pool;
     ims_pool_spec_t  spec;
 
     memset(&spec, 0, sizeof(spec));
+    spec.per = per;
     spec.name = S(name);
     spec.home = IMS_STR("ims.example");
     spec.ttl = 600000;
@@ -261,6 +262,13 @@ add_pool(fixture_t *f, const char *name)
     begin(f);
     assert_int_equal(ims_pool_create(f->w, &spec, &pool), IMS_POOL_OK);
     commit(f);
+}
+
+
+static inline void
+add_pool(fixture_t *f, const char *name)
+{
+    add_pool_per(f, name, IMS_POOL_PER_USER);
 }
 
 

@@ -15,6 +15,7 @@
 
 #define IDENTS  12
 #define USERS   30
+#define SIDS    7               /* more than a lease has room for */
 
 #if defined(__SANITIZE_ADDRESS__)
 #define STEPS   100000
@@ -31,8 +32,7 @@ typedef struct {
     uint64_t  end;
     uint64_t  promised;
     uint64_t  rest;
-    uint64_t  sid;              /* 0: none */
-    uint64_t  send;
+    uint64_t  send[SIDS];       /* end of each session, 0: none */
     uint64_t  told;             /* latest end told + D + margin of that time */
 } m_ident_t;
 
@@ -46,6 +46,8 @@ typedef struct {
     uint64_t   hold;
     uint64_t   last_lease;
     unsigned   feed;            /* rows since the last look at it */
+    uint64_t   out;             /* end of a session that lost its place */
+    unsigned   out_of;
     uint64_t   now;
 } m_t;
 
@@ -56,7 +58,7 @@ typedef struct {
     uint64_t   seed;
     uint64_t   term;
     uint64_t   ident0;
-    uint64_t   count[8];
+    uint64_t   count[10];
 } run_t;
 
 
@@ -101,23 +103,35 @@ m_who(uint32_t user, uint64_t sid, char *buf, size_t n)
 /* lines 1 and 4 from the point where the session is set */
 
 static void
-m_extend(m_t *m, m_ident_t *i, uint64_t sid)
+m_extend(m_t *m, m_ident_t *i, uint64_t sid, uint64_t told)
 {
-    if (i->sid != sid) {
-        if (i->sid) {
-            m->feed++;
+    unsigned  k, n;
+    uint64_t  first;
+
+    for (k = 0, n = 0, first = UINT64_MAX; k < SIDS; k++) {
+        if (i->send[k] <= m->now) {
+            i->send[k] = 0;
         }
 
-        i->sid = sid;
-        i->send = 0;
+        n += i->send[k] != 0;
+        first = i->send[k] && i->send[k] < first ? i->send[k] : first;
     }
 
-    if (i->send < m->now + m->ttl) {
-        i->send = m->now + m->ttl;
+    if (i->send[sid] == 0 && n == IMS_POOL_SESSIONS) {
+
+        /* of those that end first any may go: the record tells which */
+
+        m->feed++;
+        m->out = first;
+        m->out_of = (unsigned) (i - m->id);
     }
 
-    if (i->end < i->send) {
-        i->end = i->send;
+    i->send[sid] = m->now + m->ttl > i->send[sid] ? m->now + m->ttl
+                                                  : i->send[sid];
+    assert_int_equal(i->send[sid], told);
+
+    if (i->end < i->send[sid]) {
+        i->end = i->send[sid];
     }
 
     if (i->promised < i->end) {
@@ -128,9 +142,60 @@ m_extend(m_t *m, m_ident_t *i, uint64_t sid)
         i->rest = i->promised + m->delay + m->margin;
     }
 
-    if (i->told < i->send + m->delay + m->margin) {
-        i->told = i->send + m->delay + m->margin;
+    if (i->told < i->send[sid] + m->delay + m->margin) {
+        i->told = i->send[sid] + m->delay + m->margin;
     }
+}
+
+
+/*
+ * The lease that just got a session that it had no room for: whose place was
+ * it?  Asks what the writer did, and checks that it was one that ended first.
+ */
+static void
+m_oust(run_t *r)
+{
+    unsigned         k, s, gone;
+    m_ident_t       *i;
+    ims_pool_rec_t   rec;
+
+    if (r->m.out == 0) {
+        return;
+    }
+
+    i = &r->m.id[r->m.out_of];
+    assert_int_equal(ims_pool_w_rec(r->f.w, r->ident0 + r->m.out_of, &rec), 0);
+    assert_int_equal(rec.nsession, IMS_POOL_SESSIONS);
+
+    for (k = 1, gone = 0; k < SIDS; k++) {
+
+        for (s = 0; s < rec.nsession && rec.session[s].sid != k; s++) {
+            /* void */
+        }
+
+        if (i->send[k] && s == rec.nsession) {
+            assert_int_equal(i->send[k], r->m.out);
+            i->send[k] = 0;
+            gone++;
+        }
+    }
+
+    assert_int_equal(gone, 1);
+    r->m.out = 0;
+    r->count[8]++;
+}
+
+
+static unsigned
+m_sessions(const m_t *m, const m_ident_t *i)
+{
+    unsigned  k, n;
+
+    for (k = 0, n = 0; k < SIDS; k++) {
+        n += i->send[k] > m->now;
+    }
+
+    return n;
 }
 
 
@@ -139,7 +204,7 @@ m_granted(run_t *r, const m_ident_t *i, const ims_pool_grant_t *g)
 {
     assert_int_equal(g->ident, r->ident0 + (uint64_t) (i - r->m.id));
     assert_int_equal(g->lease, i->lease);
-    assert_int_equal(g->end, i->send);
+    assert_int_equal(g->end, i->send[g->sid]);
     assert_int_equal(g->lease_end, i->end);
     assert_int_equal(g->rest, i->rest);
     assert_int_equal(g->now, r->m.now);
@@ -160,8 +225,10 @@ op_acquire(run_t *r)
     ims_pool_who_t    w;
     ims_pool_grant_t  g;
 
-    user = (uint32_t) below(r, USERS);
-    sid = 1 + below(r, 2);
+    /* some come often, with one browser after the other */
+
+    user = (uint32_t) below(r, below(r, 2) ? USERS : 5);
+    sid = 1 + below(r, user < 5 ? SIDS - 1 : 2);
     w = m_who(user, sid, buf, sizeof(buf));
     rc = ims_pool_acquire(r->f.w, &w, &g);
     i = m_of(m, user);
@@ -169,7 +236,8 @@ op_acquire(run_t *r)
     if (i != NULL && m_leased(m, i)) {
         assert_int_equal(rc, IMS_POOL_OK);
         assert_int_equal(g.how, IMS_POOL_SAME);
-        m_extend(m, i, sid);
+        m_extend(m, i, sid, g.end);
+        m_oust(r);
         m_granted(r, i, &g);
         r->count[0]++;
         return;
@@ -215,9 +283,8 @@ op_acquire(run_t *r)
     i->user = user;
     i->lease = ++m->last_lease;
     i->end = m->now;
-    i->sid = 0;
-    i->send = 0;
-    m_extend(m, i, sid);
+    memset(i->send, 0, sizeof(i->send));
+    m_extend(m, i, sid, g.end);
     m_granted(r, i, &g);
 }
 
@@ -227,12 +294,17 @@ op_acquire(run_t *r)
 static m_ident_t *
 m_pick(run_t *r, ims_pool_who_t *w, char *buf, size_t n, uint64_t *lease)
 {
+    uint64_t    sid;
     m_ident_t  *i;
 
     i = &r->m.id[below(r, IDENTS)];
+    sid = 1 + below(r, SIDS - 1);
 
-    *w = m_who(below(r, 10) ? i->user : (uint32_t) below(r, USERS),
-               below(r, 10) ? (i->sid ? i->sid : 1) : 1 + below(r, 2), buf,
+    while (below(r, 10) && i->send[sid] <= r->m.now) {
+        sid = 1 + below(r, SIDS - 1);
+    }
+
+    *w = m_who(below(r, 10) ? i->user : (uint32_t) below(r, USERS), sid, buf,
                n);
     *lease = below(r, 10) ? i->lease : i->lease - 1;
 
@@ -247,8 +319,8 @@ m_own(run_t *r, const m_ident_t *i, const ims_pool_who_t *w, uint64_t lease)
 
     snprintf(buf, sizeof(buf), "user-%u", i->user);
 
-    return m_leased(&r->m, i) && i->lease == lease && i->sid == w->sid
-           && i->send > r->m.now && ims_str_eq(S(buf), w->user);
+    return m_leased(&r->m, i) && i->lease == lease
+           && i->send[w->sid] > r->m.now && ims_str_eq(S(buf), w->user);
 }
 
 
@@ -272,7 +344,8 @@ op_renew(run_t *r)
     }
 
     assert_int_equal(rc, IMS_POOL_OK);
-    m_extend(&r->m, i, w.sid);
+    m_extend(&r->m, i, w.sid, g.end);
+    assert_int_equal(r->m.out, 0);
     m_granted(r, i, &g);
     r->count[5]++;
 }
@@ -282,8 +355,7 @@ static void
 m_end(run_t *r, m_ident_t *i)
 {
     i->end = r->m.now;
-    i->sid = 0;
-    i->send = 0;
+    memset(i->send, 0, sizeof(i->send));
     r->m.feed++;
     r->count[6]++;
 }
@@ -296,6 +368,7 @@ op_release(run_t *r)
     bool             ended;
     char             buf[32];
     uint64_t         lease;
+    unsigned         k;
     m_ident_t       *i;
     ims_pool_who_t   w;
 
@@ -309,8 +382,21 @@ op_release(run_t *r)
     }
 
     assert_int_equal(rc, IMS_POOL_OK);
-    assert_true(ended);
-    m_end(r, i);
+    assert_int_equal(ended, m_sessions(&r->m, i) == 1);
+
+    if (ended) {
+        m_end(r, i);
+        return;
+    }
+
+    i->send[w.sid] = 0;
+    i->end = 0;
+    r->m.feed++;
+    r->count[9]++;
+
+    for (k = 0; k < SIDS; k++) {
+        i->end = i->send[k] > i->end ? i->send[k] : i->end;
+    }
 }
 
 
@@ -527,7 +613,7 @@ compare(run_t *r, const m_t *before)
 {
     int               n;
     unsigned          k;
-    uint64_t          end;
+    uint64_t          end, sid;
     m_ident_t        *i;
     ims_pool_look_t   l;
     ims_pool_lapse_e  lapse;
@@ -540,21 +626,22 @@ compare(run_t *r, const m_t *before)
         assert_int_equal(l.rec.end, i->end);
         assert_int_equal(l.rec.promised, i->promised);
         assert_int_equal(l.rec.rest, i->rest);
-        assert_int_equal(l.rec.nsession, i->sid != 0);
         assert_int_equal(l.fence, r->m.fence);
         assert_true(l.rec.avail <= l.rec.rest);
         assert_true(l.rec.rest >= before->id[k].rest);
         assert_true(l.rec.promised >= before->id[k].promised);
 
-        lapse = ims_pool_check_lease(&l, i->lease, i->sid, l.rec.holder,
-                                     r->m.now, &end);
+        for (sid = 1; sid < SIDS; sid++) {
+            lapse = ims_pool_check_lease(&l, i->lease, sid, l.rec.holder,
+                                         r->m.now, &end);
 
-        if (i->lease && i->sid && m_leased(&r->m, i) && i->send > r->m.now) {
-            assert_int_equal(lapse, IMS_POOL_LIVE);
-            assert_int_equal(end, i->send);
+            if (i->lease && m_leased(&r->m, i) && i->send[sid] > r->m.now) {
+                assert_int_equal(lapse, IMS_POOL_LIVE);
+                assert_int_equal(end, i->send[sid]);
 
-        } else {
-            assert_int_not_equal(lapse, IMS_POOL_LIVE);
+            } else {
+                assert_int_not_equal(lapse, IMS_POOL_LIVE);
+            }
         }
     }
 
@@ -634,7 +721,7 @@ test_model(void **state)
 
     print_message("%u steps: %llu same, %llu held, %llu returned, "
                   "%llu exhausted, %llu new, %llu renewed, %llu ended, "
-                  "%llu fences\n", STEPS,
+                  "%llu fences, %llu ousted, %llu left\n", STEPS,
                   (unsigned long long) r->count[0],
                   (unsigned long long) r->count[1],
                   (unsigned long long) r->count[2],
@@ -642,9 +729,11 @@ test_model(void **state)
                   (unsigned long long) r->count[4],
                   (unsigned long long) r->count[5],
                   (unsigned long long) r->count[6],
-                  (unsigned long long) r->count[7]);
+                  (unsigned long long) r->count[7],
+                  (unsigned long long) r->count[8],
+                  (unsigned long long) r->count[9]);
 
-    for (k = 0; k < 8; k++) {
+    for (k = 0; k < 10; k++) {
         assert_true(r->count[k] > 20);
     }
 

@@ -560,46 +560,6 @@ test_line_6(void **state)
 
 
 static void
-test_sessions(void **state)
-{
-    fixture_t             f;
-    ims_pool_look_t       l;
-    ims_pool_grant_t      a, b;
-    ims_pool_reader_t    *r;
-    ims_pool_feed_row_t   rows[4];
-
-    (void) state;
-
-    fixture_pool(&f, 2);
-    r = ims_pool_writer_reader(f.w);
-
-    assert_int_equal(acquire(&f, "alice", 1, &a), IMS_POOL_OK);
-    (void) ims_pool_feed(r, collect, rows);
-
-    /* a second session replaces the first, whose flows hear of it */
-
-    memset(rows, 0, sizeof(rows));
-    assert_int_equal(acquire(&f, "alice", 2, &b), IMS_POOL_OK);
-    assert_int_equal(b.how, IMS_POOL_SAME);
-    assert_int_equal(b.lease, a.lease);
-    assert_int_equal(ims_pool_feed(r, collect, rows), 1);
-    assert_int_equal(rows[0].reason, IMS_POOL_END_SESSION);
-
-    l = look(&f, a.ident);
-    assert_int_equal(ims_pool_check_lease(&l, a.lease, 1, a.holder, l.pt,
-                                          NULL), IMS_POOL_LAPSE_SID);
-    assert_int_equal(ims_pool_check_lease(&l, a.lease, 2, a.holder, l.pt,
-                                          NULL), IMS_POOL_LIVE);
-    assert_int_equal(release(&f, "alice", 1, a.ident, a.lease),
-                     IMS_POOL_ENDED);
-    assert_int_equal(release(&f, "alice", 2, a.ident, a.lease), IMS_POOL_OK);
-
-    check_clean(&f);
-    fixture_end(&f);
-}
-
-
-static void
 test_line_8(void **state)
 {
     bool              alert;
@@ -1581,7 +1541,6 @@ main(void)
         cmocka_unit_test(test_line_2),
         cmocka_unit_test(test_line_4_5),
         cmocka_unit_test(test_line_6),
-        cmocka_unit_test(test_sessions),
         cmocka_unit_test(test_line_8),
         cmocka_unit_test(test_lowered),
         cmocka_unit_test(test_arguments),
