@@ -152,7 +152,7 @@ function startAgent(id) {
 
 
 function said({ error }) {
-    return error.code === 'exhausted'
+    return error.code === 'pool_exhausted'
         ? 'All identities of the pool are in use just now.' : error.message;
 }
 
