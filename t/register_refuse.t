@@ -60,7 +60,7 @@ for my $case (@tokens) {
     my ($name, $token, $status, $counter, $log) = @$case;
 
     my $c = ImsClient->new();
-    refusal($name, $c, $c->{ua}->register(token => $token->($c)),
+    refusal($t, $name, $c, $c->{ua}->register(token => $token->($c)),
             $status, $counter, $log, $status == 403 ? 1008 : undef);
 }
 
@@ -70,7 +70,8 @@ for my $case (@refused) {
     my ($name, $text, $status, $counter, $log, $code) = @$case;
 
     my $c = ImsClient->new();
-    refusal($name, $c, $text->($c), $status, $counter, $log, $code);
+    refusal($t, $name, $c, $text->($c, $t), $status, $counter, $log,
+            $code);
 }
 
 # no token: a challenge that says for what scope
@@ -106,7 +107,7 @@ is($answer->{status}, 200, 'the token of the flow');
 # a second identity on one flow
 
 my $d = ImsClient->new(ws => undef);
-refusal('another IMPI on the flow', $c,
+refusal($t, 'another IMPI on the flow', $c,
     $d->{ua}->register(), 403, 'register_other_impi', qr/Another Private/);
 
 # another Contact on it
@@ -118,7 +119,7 @@ is($c->answer()->{status}, 403, 'another Contact on the flow');
 
 $c->send($c->{ua}->register());
 ($m, $link) = $core->request();
-refusal('REGISTER in flight', $c, $c->{ua}->register(), 500,
+refusal($t, 'REGISTER in flight', $c, $c->{ua}->register(), 500,
     'register_busy', qr/Another REGISTER Is In Flight/);
 $core->reply($link, $m, 200, 'OK');
 is($c->answer()->{status}, 200, 'the first is answered all the same');
@@ -163,7 +164,7 @@ while (my ($m, $link) = $core->request(2)) {
 is(join(' ', sort @taken),
     join(' ', sort map { $_->{ua}->contact() } $c, @fenced),
     'and de-registered');
-refusal('pool revoked, then REGISTER', $idle, $idle->{ua}->register(), 403,
+refusal($t, 'pool revoked, then REGISTER', $idle, $idle->{ua}->register(), 403,
     'register_lease', qr/Lease Ended: \S/, 1008);
 
 # spellings of what only the edge may say: one Authorization, ours, leaves
@@ -248,7 +249,7 @@ is(counters()->{response_from_client} - $before->{response_from_client}, 3,
 # other requests before registration
 
 $c = ImsClient->new();
-refusal('INVITE before registration', $c,
+refusal($t, 'INVITE before registration', $c,
     $c->{ua}->request('INVITE', to => 'sip:x@y'), 403, 'sip_not_registered',
     qr/INVITE answered 403: Register First/);
 
@@ -369,7 +370,7 @@ sub tokens {
 }
 
 
-# [name, sub: message, status, counter, log, close code]
+# [name, sub of the client and $t: message, status, counter, log, close code]
 
 sub refused {
     my $other = 'sip:web-000199@ims.example';
@@ -447,11 +448,11 @@ sub refused {
             return $_[0]{ua}->register();
         }, 403, 'register_lease', qr/Lease Ended: \S/, 1008],
         ['lease revoked', sub {
-            ims_poolctl($t, 'revoke', 'lease', $_[0]{id}{lease});
+            ims_poolctl($_[1], 'revoke', 'lease', $_[0]{id}{lease});
             return $_[0]{ua}->register();
         }, 403, 'register_lease', qr/Lease Ended: \S/, 1008],
         ['lease revoked by IMPU', sub {
-            ims_poolctl($t, 'revoke', 'impu', $_[0]{id}{impu});
+            ims_poolctl($_[1], 'revoke', 'impu', $_[0]{id}{impu});
             return $_[0]{ua}->register();
         }, 403, 'register_lease', qr/Lease Ended: \S/, 1008],
     );
@@ -609,7 +610,7 @@ sub frames {
 # closed or served, and that the core is left alone
 
 sub refusal {
-    my ($name, $c, $text, $status, $counter, $log, $code) = @_;
+    my ($t, $name, $c, $text, $status, $counter, $log, $code) = @_;
 
     my $before = counters();
     my $lines = ims_count_log($t, $log);
