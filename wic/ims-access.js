@@ -88,6 +88,8 @@ export class ImsAccess extends EventTarget {
 
         this.agent = null;
         this.failures = 0;
+        this.retrying = false;
+        this.denied = false;
         this.timer = null;
         this.pending = null;
 
@@ -155,7 +157,11 @@ export class ImsAccess extends EventTarget {
     /** The user agent was refused: by an old token if the status is 401, or
      *  the lease ended (403). Agents call this. */
     refused(status) {
-        if (this.identity && (status === 401 || status === 403)) {
+        // one that comes while a try is due anyway must not put it off: a
+        // user agent may come back, and be refused, faster than we ask
+        if (this.identity && !this.retrying && !this.pending && !this.denied
+            && (status === 401 || status === 403))
+        {
             this.#again(new ImsAccessError(status, 'refused by the edge'));
         }
     }
@@ -171,6 +177,7 @@ export class ImsAccess extends EventTarget {
         let identity;
 
         this.#sleep(0);
+        this.retrying = this.denied = false;
 
         try {
             identity = await this.#request('POST', this.url);
@@ -181,6 +188,7 @@ export class ImsAccess extends EventTarget {
             }
 
             if (error.final) {
+                this.denied = true;
                 this.#emit('denied', { error });
 
             } else {
@@ -252,6 +260,7 @@ export class ImsAccess extends EventTarget {
         const seconds = Math.max(backoff, error.retryAfter ?? 0)
                         * (1 + Math.random() / 2);
 
+        this.retrying = true;
         this.renewsAt = this.now() + seconds * 1000;
         this.#sleep(this.renewsAt);
         this.#emit('retry', { error, seconds });

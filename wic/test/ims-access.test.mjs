@@ -176,6 +176,8 @@ test('a refusal of the site is final', async () => {
 
     await access.open();
     await clock.pass(3600);
+    access.refused(403);
+    await clock.pass(3600);
     assert.equal(posts(), 2);
     assert.deepEqual(names(), ['identity', 'denied']);
 });
@@ -243,6 +245,23 @@ test('what the edge refuses is renewed soon, not at once for ever',
         await clock.pass(1.6);
         assert.equal(posts(), 8);
     });
+
+
+test('refusals that come fast do not put the renewal off', async () => {
+    const { access, clock, posts, names } = setup([identity(1)]);
+
+    await access.open();
+    access.attach(fakeAgent());
+
+    for (let i = 0; i < 20; i++) {
+        access.refused(403);
+        await clock.pass(0.5);
+    }
+
+    assert.ok(posts() >= 3, `${posts()} requests in 10 s`);
+    assert.ok(posts() <= 5, `${posts()} requests in 10 s`);
+    assert.equal(names().filter((n) => n === 'renewed').length, posts() - 1);
+});
 
 
 test('a machine that slept renews when it wakes', async () => {
