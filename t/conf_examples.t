@@ -28,7 +28,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl auth_request socket_ssl/)
-    ->has_daemon('openssl')->plan(38);
+    ->has_daemon('openssl')->plan(40);
 
 my $dir = $t->testdir();
 my $origin = 'https://www.example.org';
@@ -152,6 +152,26 @@ is(registered($id, 8443), 200, 'README: registered');
 
 stop();
 
+# nginx's own limit holds in these locations
+
+my $limited = $small
+    =~ s/^(http \{)/$1
+    limit_req_zone  \$binary_remote_addr zone=ask:1m rate=1r\/m;
+    limit_req_zone  \$binary_remote_addr zone=open:1m rate=1r\/m;/mr
+    =~ s/^(\s+)(ims_identity .*)/$1limit_req zone=ask burst=1 nodelay;\n$1$2/mr
+    =~ s/^(\s+)(ims_pass .*)/$1limit_req zone=open burst=1 nodelay;\n$1$2/mr;
+start(undef, $limited);
+
+is(join(' ', map { identity(8443, 'alice:secret')->{status} } 1 .. 3),
+    '200 200 503', 'limit_req of identities');
+
+my @opened = map {
+    ImsWs->new(port => port(8443), ssl => 1, origin => $origin)->{status}
+} 1 .. 3;
+is("@opened", '101 101 503', 'limit_req of WebSockets');
+
+stop();
+
 # site and edge, two nginx; the site asks its application who it is
 
 $t->run_daemon(\&application, port(8090));
@@ -181,6 +201,10 @@ is(registered($id, 8443, 'https://evil.example'), 0,
 
 unlike($t->read_file('site-error.log'), qr/\[(?:alert|emerg|crit)\]/,
     'site: no alerts');
+
+# the subs below hold it, too
+
+undef $t;
 
 ###############################################################################
 

@@ -187,6 +187,7 @@ my $conf = ims_conf($t) . '';
 my %by = (http => '', location => '');
 
 ims_keys($t);
+$t->write_file('error.log', '');
 
 for my $name (sort keys %page) {
     next if $page{$name}{Default} eq '-' || $name eq 'ims_flows';
