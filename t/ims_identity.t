@@ -21,7 +21,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl/)->has_daemon('openssl')
-    ->plan(100);
+    ->plan(102);
 
 ims_keys($t);
 ims_cert($t);
@@ -293,6 +293,12 @@ is(ims_identity(method => 'DELETE', user => 'alice',
 $r = ims_identity(user => 'alice', cookie => $r->{cookie});
 
 is($r->{json}{impu}, $j->{impu}, 'back to the same identity');
+is($r->{json}{lease}, $j->{lease}, 'on the lease that other browsers hold');
+
+ims_poolctl($t, 'revoke', 'lease', $j->{lease});
+$r = ims_identity(user => 'alice');
+
+is($r->{json}{impu}, $j->{impu}, 'the same identity after the lease');
 isnt($r->{json}{lease}, $j->{lease}, 'on a new lease');
 
 # the pool ends
