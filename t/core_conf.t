@@ -94,6 +94,7 @@ my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')
     ->plan(2 * @tests + 2);
 
 ims_keys($t);
+$t->write_file('error.log', '');
 
 ###############################################################################
 
