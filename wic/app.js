@@ -1,10 +1,12 @@
 /*
  * The page: sign in, show what is held and how it is registered, sign out.
- * The identity's life is ims-access.js' work, SIP is JsSIP's.
+ * The identity's life is ims-access.js' work, SIP is JsSIP's; calls and
+ * messages are in phone.js.
  */
 
 import JsSIP from 'jssip';
 import { ImsAccess, jssip } from './ims-access.js';
+import { inCall, startPhone, stopPhone } from './phone.js';
 
 const KEPT = 200;           // messages shown, the oldest go
 
@@ -12,6 +14,7 @@ const $ = (id) => document.getElementById(id);
 
 let access = null;
 let ua = null;
+let lost = 0;               // when the connection was lost, 0: it is there
 
 
 // what is shown
@@ -25,6 +28,12 @@ function state(kind, text) {
 function problem(text) {
     $('problem').textContent = text ?? '';
     $('problem').hidden = !text;
+}
+
+
+function notice(text) {
+    $('notice').textContent = text ?? '';
+    $('notice').hidden = !text;
 }
 
 
@@ -121,6 +130,7 @@ function startAgent(id) {
     });
 
     ua = agent;
+    lost = 0;
 
     // an agent that was stopped goes on for a while: it is not shown
     const on = (name, show) => agent.on(name, (data) => {
@@ -134,6 +144,14 @@ function startAgent(id) {
     on('registered', () => {
         state('good', `Registered since ${clock(new Date())}`);
         problem();
+
+        if (lost) {
+            const seconds = Math.max(Math.round((Date.now() - lost) / 1000),
+                                     1);
+            notice(`The connection was lost for ${seconds} s, and is back `
+                   + `since ${clock(new Date())}.`);
+            lost = 0;
+        }
     });
     on('unregistered', () => state('wait', 'Not registered'));
     on('registrationFailed', ({ response, cause }) => {
@@ -142,10 +160,14 @@ function startAgent(id) {
         state('bad', `Registration refused: ${why}`);
     });
     on('disconnected', ({ code, reason }) => {
+        lost ||= Date.now();
+        notice(inCall() ? 'Connecting again. The call goes on meanwhile.'
+                        : 'Connecting again.');
         state('wait', 'Connection lost, connecting again'
               + (code ? ` (${code}${reason ? ` ${reason}` : ''})` : ''));
     });
 
+    startPhone(agent);
     access.attach(jssip(agent));
     agent.start();
 }
@@ -192,8 +214,8 @@ async function signIn(name) {
         await access.open();
         $('who').textContent = name || 'nobody (anonymous)';
         $('sign-in').hidden = true;
-        $('me').hidden = false;
-        $('out').focus();
+        $('me').hidden = $('phone').hidden = false;
+        $('to').focus();
 
     } catch (error) {
         problem(said({ error }));
@@ -209,14 +231,18 @@ async function signIn(name) {
 async function signOut() {
     $('out').disabled = true;
     state('wait', 'Signing out');
+    stopPhone();
 
     await access.close();
 
     access = ua = null;
     state('idle', 'Not registered');
     problem();
+    notice();
     $('out').disabled = false;
-    $('me').hidden = true;
+    $('me').hidden = $('phone').hidden = true;
+    $('messages').replaceChildren();
+    $('messages').hidden = true;
     $('sign-in').hidden = false;
     $('name').focus();
 }

@@ -9,7 +9,7 @@
 
 import { mkdir } from 'node:fs/promises';
 
-import { load, options } from './lib.mjs';
+import { check, failed, load, must, options } from './lib.mjs';
 
 const { chromium } = load('playwright-core');
 
@@ -17,26 +17,6 @@ const o = options();
 const base = o.base ?? 'https://localhost:8443';
 const user = o.user ?? 'alice';
 const shots = o.shots;
-
-let failed = 0;
-
-
-async function check(name, code) {
-    try {
-        const seen = await code();
-        console.log(`ok - ${name}${seen ? `: ${seen}` : ''}`);
-    } catch (error) {
-        failed++;
-        console.log(`not ok - ${name}: ${error.message.split('\n')[0]}`);
-    }
-}
-
-
-function must(good, why) {
-    if (!good) {
-        throw new Error(why);
-    }
-}
 
 
 await mkdir(shots, { recursive: true });
@@ -185,4 +165,4 @@ await check('no script error, nothing from elsewhere', async () => {
 });
 
 await browser.close();
-process.exit(failed ? 1 : 0);
+process.exit(failed() ? 1 : 0);

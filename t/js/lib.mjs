@@ -117,3 +117,38 @@ export function within(seconds, promise, what) {
 
 export const sleep = (seconds) =>
     new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+
+// true at last, or an error after ten seconds
+export function until(test, what, seconds = 10) {
+    return within(seconds, (async () => {
+        while (!await test()) {
+            await sleep(0.05);
+        }
+    })(), what);
+}
+
+
+// one test: a line of what was seen, or of what is wrong
+
+let bad = 0;
+
+export const failed = () => bad;
+
+
+export async function check(name, code) {
+    try {
+        const seen = await code();
+        console.log(`ok - ${name}${seen ? `: ${seen}` : ''}`);
+    } catch (error) {
+        bad++;
+        console.log(`not ok - ${name}: ${error.message.split('\n')[0]}`);
+    }
+}
+
+
+export function must(good, why) {
+    if (!good) {
+        throw new Error(why);
+    }
+}

@@ -7,7 +7,8 @@
 
 import { ImsAccess, sipjs } from '../../wic/ims-access.js';
 import {
-    browserFetch, browserSocket, header, loadModule, options, sleep, within,
+    browserFetch, browserSocket, check, failed, header, loadModule, must,
+    options, until,
 } from './lib.mjs';
 
 const o = options();
@@ -17,7 +18,6 @@ const origin = o.origin ?? new URL(base).origin;
 const sent = [];
 const answers = [];
 const sockets = [];
-let failed = 0;
 
 globalThis.WebSocket = browserSocket(origin, (what, text, socket) => {
     if (what === 'sent') {
@@ -30,33 +30,6 @@ globalThis.WebSocket = browserSocket(origin, (what, text, socket) => {
 });
 
 const { Registerer, RegistererState, UserAgent } = await loadModule('sip.js');
-
-
-async function check(name, code) {
-    try {
-        const seen = await code();
-        console.log(`ok - ${name}${seen ? `: ${seen}` : ''}`);
-    } catch (error) {
-        failed++;
-        console.log(`not ok - ${name}: ${error.message.split('\n')[0]}`);
-    }
-}
-
-
-function must(good, why) {
-    if (!good) {
-        throw new Error(why);
-    }
-}
-
-
-async function until(test, what) {
-    await within(10, (async () => {
-        while (!test()) {
-            await sleep(0.05);
-        }
-    })(), what);
-}
 
 
 const bearer = (text) => /^Bearer \S+$/.test(header(text, 'Authorization'));
@@ -124,4 +97,4 @@ await check('signed out, the de-REGISTER with a token', async () => {
     must(answers.at(-1).startsWith('SIP/2.0 200'), answers.at(-1));
 });
 
-process.exit(failed ? 1 : 0);
+process.exit(failed() ? 1 : 0);

@@ -1,0 +1,377 @@
+// Two headless Chromium browsers with devices of their own making call each
+// other by the page: messages, audio, mute, a reload of nginx, a lost
+// connection, video, decline, cancel. Prints "ok - name" or "not ok - name:
+// why" a check.
+//
+//   node browser_call.mjs --base https://localhost:8443 --shots DIR
+//                         --nginx PID [--chromium FILE]
+//
+// --nginx: the master, which is told to reload in the middle of a call
+
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+
+import {
+    check, failed, load, must, options, sleep, until,
+} from './lib.mjs';
+
+const { chromium } = load('playwright-core');
+
+const o = options();
+const base = o.base ?? 'https://localhost:8443';
+const shots = o.shots;
+const errors = [];
+
+
+// what the page is looked at through; nothing of it is in the page itself
+function instrument() {
+    globalThis.testSockets = [];
+    globalThis.testPeers = [];
+    globalThis.testStates = [];
+    globalThis.WebSocket = class extends WebSocket {
+        constructor(...args) {
+            super(...args);
+            globalThis.testSockets.push(this);
+        }
+    };
+    globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+        constructor(...args) {
+            super(...args);
+            globalThis.testPeers.push(this);
+        }
+    };
+    addEventListener('DOMContentLoaded', () => {
+        const state = document.getElementById('state');
+        new MutationObserver(() => {
+            globalThis.testStates.push(state.dataset.state);
+        }).observe(state, { attributeFilter: ['data-state'] });
+    });
+}
+
+
+class User {
+    static async start(name, width) {
+        const user = new User();
+
+        user.name = name;
+        user.browser = await chromium.launch({
+            executablePath: o.chromium ?? '/usr/bin/chromium',
+            args: ['--headless', '--no-sandbox', '--disable-gpu',
+                   '--disable-quic', '--no-first-run',
+                   '--disable-background-networking',
+                   '--disable-component-update', '--disable-sync',
+                   '--use-fake-device-for-media-stream',
+                   '--use-fake-ui-for-media-stream',
+                   '--allow-loopback-in-peer-connection',
+                   '--autoplay-policy=no-user-gesture-required'],
+        });
+
+        const context = await user.browser.newContext({
+            ignoreHTTPSErrors: true, viewport: { width, height: 800 },
+            permissions: ['microphone', 'camera'],
+        });
+
+        user.page = await context.newPage();
+        await user.page.addInitScript(instrument);
+        user.page.on('pageerror',
+                     (error) => errors.push(`${name}: ${error.message}`));
+        user.page.setDefaultTimeout(15000);
+        await user.page.goto(`${base}/`);
+        await user.page.fill('#name', name);
+        await user.page.click('#go');
+        await user.state('good');
+        user.impu = await user.text('impu');
+
+        return user;
+    }
+
+    text(id) { return this.page.textContent(`#${id}`); }
+
+    click(id) { return this.page.click(`#${id}`); }
+
+    state(kind) {
+        return this.page.waitForSelector(`#state[data-state="${kind}"]`);
+    }
+
+    phase(name) {
+        return this.page.waitForSelector(`#call[data-phase="${name}"]`);
+    }
+
+    idle() { return this.page.waitForSelector('#call', { state: 'hidden' }); }
+
+    sockets() {
+        return this.page.evaluate(() => globalThis.testSockets.length);
+    }
+
+    // the last line among the messages
+    async line(kind, fits) {
+        const last = this.page.locator(`#messages li.${kind}`).last();
+
+        await until(async () => await last.count()
+                    && fits.test(await last.textContent()),
+                    `a line like ${fits}`);
+        return last.textContent();
+    }
+
+    write(to, text) {
+        return this.page.fill('#to', to.impu)
+            .then(() => this.page.fill('#text', text))
+            .then(() => this.click('send'));
+    }
+
+    // (packets, energy, frames) received by the newest peer connection
+    heard() {
+        return this.page.evaluate(async () => {
+            const all = { packets: 0, energy: 0, frames: 0 };
+            const stats = await globalThis.testPeers.at(-1).getStats();
+
+            for (const s of stats.values()) {
+                if (s.type === 'inbound-rtp') {
+                    all.packets += s.kind === 'audio' ? s.packetsReceived : 0;
+                    all.energy += s.totalAudioEnergy ?? 0;
+                    all.frames += s.framesDecoded ?? 0;
+                }
+            }
+
+            return all;
+        });
+    }
+
+    shot(name) {
+        return this.page.screenshot({ path: `${shots}/${name}.png`,
+                                      fullPage: true });
+    }
+}
+
+
+// what both hear in a while; packets come 50 a second
+async function gain(a, b, seconds = 1.5) {
+    const before = [await a.heard(), await b.heard()];
+
+    await sleep(seconds);
+
+    const after = [await a.heard(), await b.heard()];
+
+    return after.map((now, i) => ({
+        packets: now.packets - before[i].packets,
+        energy: now.energy - before[i].energy,
+        frames: now.frames - before[i].frames,
+    }));
+}
+
+
+function flowing(both) {
+    for (const { packets } of both) {
+        must(packets >= 20, `only ${packets} audio packets`);
+    }
+
+    return `${both[0].packets} and ${both[1].packets} audio packets in 1.5 s`;
+}
+
+
+async function workers(master) {
+    const found = [];
+
+    for (const pid of (await readdir('/proc')).filter((d) => /^\d/.test(d))) {
+        const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
+            .catch(() => '');
+        const cmd = await readFile(`/proc/${pid}/cmdline`, 'utf8')
+            .catch(() => '');
+
+        if (Number(stat.split(') ')[1]?.split(' ')[1]) === master) {
+            found.push({ pid, old: /shutting down/.test(cmd) });
+        }
+    }
+
+    return found;
+}
+
+
+async function messages(a, b, word) {
+    await a.write(b, `${word} from ${a.name}`);
+    await a.line('sent', /delivered/);
+
+    const line = await b.line('received', new RegExp(`${word} from`));
+    must(line.includes(a.impu), `not from ${a.impu}: ${line}`);
+    await b.write(a, `${word} back`);
+    await b.line('sent', /delivered/);
+    await a.line('received', new RegExp(`${word} back`));
+}
+
+
+await mkdir(shots, { recursive: true });
+
+const [alice, bob] = await Promise.all([User.start('alice', 900),
+                                        User.start('bob', 360)]);
+
+await check('messages in both directions, with who sent them', async () => {
+    must(alice.impu !== bob.impu, 'the same identity');
+    await messages(alice, bob, 'hello');
+    return `${alice.impu} and ${bob.impu}`;
+});
+
+await check('a call comes in, by the identity that the network asserts',
+async () => {
+    await alice.page.fill('#to', bob.impu);
+    await alice.click('dial');
+    await bob.phase('incoming');
+    must((await bob.text('peer-uri')).startsWith(alice.impu),
+         await bob.text('peer-uri'));
+    must(!await bob.page.isVisible('#answer-video'), 'offers video');
+    await alice.phase('ringing');
+    await bob.shot('call-1-incoming');
+    return bob.text('peer-uri');
+});
+
+await check('answered, audio on both sides', async () => {
+    await bob.click('answer');
+    await Promise.all([alice.phase('talking'), bob.phase('talking')]);
+    await sleep(0.5);
+    must((await alice.text('peer-uri')).startsWith(bob.impu),
+         await alice.text('peer-uri'));
+
+    const both = await gain(alice, bob);
+
+    must(both.every(({ energy }) => energy > 0), 'silence');
+    return flowing(both);
+});
+
+await check('mute silences one side, and is taken back', async () => {
+    await alice.click('mute');
+    await sleep(0.5);
+
+    const [, muted] = await gain(alice, bob);
+
+    must(await alice.page.getAttribute('#mute', 'aria-pressed') === 'true',
+         'is not shown');
+    must(muted.packets > 0 && muted.energy < 1e-6,
+         `${muted.energy} is still heard`);
+    await alice.shot('call-2-talking');
+    await alice.click('mute');
+    await sleep(0.5);
+
+    const [, loud] = await gain(alice, bob);
+
+    must(loud.energy > 1e-6, 'silent for good');
+});
+
+await check('nginx reloads: nobody notices', async () => {
+    const master = Number(o.nginx);
+    const before = (await workers(master)).map(({ pid }) => pid);
+
+    for (const user of [alice, bob]) {
+        await user.page.evaluate(() => { globalThis.testStates.length = 0; });
+    }
+
+    process.kill(master, 'SIGHUP');
+    await until(async () => {
+        const now = await workers(master);
+        return now.some(({ old }) => old)
+               && now.some(({ pid }) => !before.includes(pid));
+    }, 'new workers beside the old');
+
+    const both = await gain(alice, bob);
+
+    // by the old workers, between them and the core
+    await messages(alice, bob, 'reloaded');
+
+    for (const user of [alice, bob]) {
+        must(await user.sockets() === 1, 'it connected again');
+        must(await user.page.evaluate(
+            () => globalThis.testStates.length) === 0, 'the state changed');
+        must(!await user.page.isVisible('#notice'), 'a notice');
+        await user.phase('talking');
+    }
+
+    return flowing(both);
+});
+
+await check('a connection is lost: told, back, the call goes on', async () => {
+    await alice.page.evaluate(() => globalThis.testSockets.at(-1).close());
+    await alice.page.waitForFunction(() => /call goes on/.test(
+        document.getElementById('notice').textContent));
+    await alice.state('good');
+    await alice.page.waitForFunction(() => /lost for \d+ s/.test(
+        document.getElementById('notice').textContent));
+    must(await alice.sockets() === 2, 'no second connection');
+    await alice.phase('talking');
+    await alice.shot('call-3-back');
+
+    return `${flowing(await gain(alice, bob))}; `
+           + await alice.text('notice');
+});
+
+await check('hung up by the other side, on the new connection', async () => {
+    await bob.click('hang-up');
+    await Promise.all([alice.idle(), bob.idle()]);
+    return alice.line('event', /Ended after \d+:\d\d/);
+});
+
+await check('video, the other way round', async () => {
+    await bob.page.fill('#to', alice.impu);
+    await bob.click('dial-video');
+    await alice.phase('incoming');
+    await alice.click('answer-video');
+    await Promise.all([alice.phase('talking'), bob.phase('talking')]);
+    await Promise.all([alice, bob].map(
+        (user) => user.page.waitForSelector('#remote:not([hidden])')));
+    await sleep(1);
+
+    const both = await gain(alice, bob);
+
+    for (const { frames } of both) {
+        must(frames > 0, 'no picture');
+    }
+
+    await alice.shot('call-4-video');
+    await bob.shot('call-5-video-phone');
+
+    const [inner, outer] = await bob.page.evaluate(
+        () => [document.documentElement.scrollWidth, innerWidth]);
+
+    must(inner <= outer, `${inner} of ${outer} pixels`);
+    await alice.click('hang-up');
+    await Promise.all([alice.idle(), bob.idle()]);
+    return `${both[0].frames} and ${both[1].frames} pictures in 1.5 s`;
+});
+
+await check('hung up before it is answered', async () => {
+    await alice.page.fill('#to', bob.impu);
+    await alice.click('dial');
+    await bob.phase('incoming');
+    await alice.click('hang-up');
+    await Promise.all([alice.idle(), bob.idle()]);
+    return bob.line('event', /Cancel/);
+});
+
+await check('declined', async () => {
+    await alice.click('dial');
+    await bob.phase('incoming');
+    await bob.click('hang-up');
+    await Promise.all([alice.idle(), bob.idle()]);
+    return alice.line('event', /603 Decline/);
+});
+
+await check('a message to nobody', async () => {
+    await alice.page.fill('#to', 'web-000019');
+    await alice.page.fill('#text', 'are you there?');
+    await alice.click('send');
+    return alice.line('sent', /not delivered: 480/);
+});
+
+await check('signed out in a call: the other side is told', async () => {
+    await alice.page.fill('#to', bob.impu);
+    await alice.click('dial');
+    await bob.phase('incoming');
+    await bob.click('answer');
+    await Promise.all([alice.phase('talking'), bob.phase('talking')]);
+    await alice.click('out');
+    await alice.page.waitForSelector('#sign-in:not([hidden])');
+    await bob.idle();
+});
+
+await check('no script error', async () => {
+    must(errors.length === 0, errors.join('; '));
+});
+
+await Promise.all([alice, bob].map((user) => user.browser.close()));
+process.exit(failed() ? 1 : 0);
