@@ -150,7 +150,9 @@ ngx_http_ims_response_fits(ims_trans_t *t, ims_sip_msg_t *m)
 /*
  * The Via list below ours is how the response finds its way, the Record-Route
  * how the dialog will: both are the core's, and come back as they were sent.
- * A response that makes no dialog need not repeat Record-Route.
+ * A response that makes no dialog need not repeat Record-Route.  Within one it
+ * says nothing to anybody (RFC 3261 12.2): some clients put their own route set
+ * there, and it goes no further.
  */
 
 static ngx_uint_t
@@ -162,6 +164,10 @@ ngx_http_ims_response_routes_fit(ims_trans_t *t, ims_sip_msg_t *m)
         || ngx_memcmp(via, t->via_hash, sizeof(via)) != 0)
     {
         return 0;
+    }
+
+    if (t->in_dialog) {
+        return 1;
     }
 
     if (m->count[IMS_SIP_H_RECORD_ROUTE] == 0
@@ -219,6 +225,10 @@ ngx_http_ims_response_to_core(ims_trans_t *t, ims_sip_msg_t *m)
     }
 
     ngx_http_ims_drop_via(ed);
+
+    if (t->in_dialog) {
+        ims_sip_edit_drop_id(ed, IMS_SIP_H_RECORD_ROUTE);
+    }
 
     if (t->impu_len) {
         parts[0] = IMS_STR("<");
