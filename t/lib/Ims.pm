@@ -17,9 +17,6 @@ package Ims;
 #   $t->write_file_expand('nginx.conf', ims_conf($t));
 #   $t->run();
 #
-# Pass $t to subs rather than closing over it: the real library stops
-# everything when the last reference goes.
-#
 # Environment: IMS_BUILD, the folder of the build (default build/; relative
 # to the repository), TEST_NGINX_BINARY.
 #
@@ -39,6 +36,7 @@ use IPC::Open3;
 use JSON::PP;
 use MIME::Base64 qw/ encode_base64 encode_base64url decode_base64url /;
 use POSIX qw/ WNOHANG /;
+use Scalar::Util qw/ weaken /;
 use Test::More ();
 use Time::HiRes qw/ sleep time /;
 
@@ -64,6 +62,37 @@ BEGIN {
 
     # Debian's daemons live there, where an ordinary user may not look
     $ENV{PATH} .= ':/usr/sbin:/sbin';
+}
+
+
+# The real library does its closing checks when the last reference to the
+# object goes, which is too late where a named sub of the test holds one, and
+# dies there if nginx never ran. Both are seen to here, for every object that
+# this module meets; our own library knows for itself.
+
+my @met;
+
+sub _meet {
+    my ($t) = @_;
+
+    return if $t->can('_finish') || grep { $_->[0] && $_->[0] == $t } @met;
+
+    push @met, [$t, $$];
+    weaken($met[-1][0]);
+
+    open my $f, '>>', $t->testdir() . '/error.log';
+}
+
+
+END {
+    my $status = $?;
+
+    for my $t (map { $_->[1] == $$ && $_->[0] ? $_->[0] : () } @met) {
+        $t->DESTROY();
+        bless $t, 'Ims::Finished';
+    }
+
+    $? = $status;
 }
 
 
@@ -103,6 +132,8 @@ sub _built {
 
 sub ims_conf {
     my ($t, %o) = @_;
+
+    _meet($t);
 
     my $dir = $t->testdir();
     my $user = $o{user} // ($> == 0 ? 'root' : undef);
@@ -234,6 +265,8 @@ END
 sub ims_conf_error {
     my ($t, $text) = @_;
 
+    _meet($t);
+
     my $dir = $t->testdir();
     my $name = 'conftest.' . int rand 1e9;
 
@@ -251,6 +284,8 @@ sub ims_conf_error {
 
 sub ims_keys {
     my ($t, %o) = @_;
+
+    _meet($t);
 
     my $dir = $t->testdir();
     my $alg = $o{alg} // 'ES256';
@@ -321,6 +356,8 @@ sub ims_pool {
 sub ims_pool_start {
     my ($t, @args) = @_;
 
+    _meet($t);
+
     my $dir = $t->testdir();
 
     # the socket of one that was killed would look like a living one
@@ -369,6 +406,8 @@ sub _poolctl_must {
 
 sub ims_core {
     my ($t, %o) = @_;
+
+    _meet($t);
 
     my $port = $o{port} // Test::Nginx::port(8060);
     my $name = $o{name} // 'core';
