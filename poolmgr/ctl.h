@@ -37,7 +37,11 @@ enum {
     CTL_O_RANGE   = 0x0010,
     CTL_O_IMPI    = 0x0020,
     CTL_O_DISPLAY = 0x0040,
-    CTL_O_POOL    = 0x0080      /* times and realms of a pool */
+    CTL_O_POOL    = 0x0080,     /* times and realms of a pool */
+    CTL_O_BAR     = 0x0100,
+    CTL_O_NOW     = 0x0200,
+    CTL_O_ALL     = 0x0400,
+    CTL_O_IMPU    = 0x0800
 };
 
 typedef struct {
@@ -55,6 +59,8 @@ typedef struct {
     const char     *display;
     const char     *range[CTL_RANGES];
     unsigned        nrange;
+    const char     *impu[IMS_POOL_IMPUS];
+    unsigned        nimpu;
     const char     *pool[16];           /* words for POOL CREATE and ALTER */
     unsigned        npool;
 
@@ -127,11 +133,18 @@ int ctl_report(ctl_t *ctl, unsigned argc, char **argv);
 /* ctl_admin.c */
 int ctl_pool_create(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_pool_alter(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_pool_disable(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_pool_enable(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_pool_drop(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_pool_list(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_pool_stat(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_show(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_list(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_revoke(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_identity_add(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_identity_disable(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_identity_enable(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_identity_remove(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_info(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_ping(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_check(ctl_t *ctl, unsigned argc, char **argv);

@@ -17,11 +17,13 @@ static int ctl_pool_spec(ctl_t *ctl, const char **args, unsigned n,
 static int ctl_done(ctl_t *ctl, const char **args, unsigned n,
     const char *done);
 static int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
+static int ctl_named(ctl_t *ctl, const char *word, const char *sub,
+    unsigned argc, char **argv, const char *more, const char *done);
 
 
 static const char *const  ctl_pool_columns[] = {
-    "name", "home", "realms", "per", "ttl", "ttl_max", "d", "margin",
-    "min_expires", "identities", NULL
+    "name", "home", "realms", "per", "state", "ttl", "ttl_max", "d",
+    "margin", "min_expires", "identities", NULL
 };
 
 static const char *const  ctl_list_columns[] = {
@@ -120,6 +122,113 @@ ctl_pairs(ctl_t *ctl, const char **args, unsigned n)
     freeReplyObject(reply);
 
     return CTL_OK;
+}
+
+
+int
+ctl_pool_disable(ctl_t *ctl, unsigned argc, char **argv)
+{
+    return ctl_named(ctl, "POOL", "DISABLE", argc, argv,
+                     ctl->given & CTL_O_NOW ? "NOW" : NULL, "disabled");
+}
+
+
+int
+ctl_pool_enable(ctl_t *ctl, unsigned argc, char **argv)
+{
+    return ctl_named(ctl, "POOL", "ENABLE", argc, argv, NULL, "enabled");
+}
+
+
+int
+ctl_pool_drop(ctl_t *ctl, unsigned argc, char **argv)
+{
+    return ctl_named(ctl, "POOL", "DROP", argc, argv,
+                     ctl->given & CTL_O_ALL ? "ALL" : NULL, "dropped");
+}
+
+
+/* two words, a name, and perhaps one word more */
+
+static int
+ctl_named(ctl_t *ctl, const char *word, const char *sub, unsigned argc,
+    char **argv, const char *more, const char *done)
+{
+    const char  *args[4];
+
+    (void) argc;
+
+    args[0] = word;
+    args[1] = sub;
+    args[2] = argv[0];
+    args[3] = more;
+
+    return ctl_done(ctl, args, more ? 4 : 3, done);
+}
+
+
+int
+ctl_identity_add(ctl_t *ctl, unsigned argc, char **argv)
+{
+    unsigned     i, n;
+    const char  *args[6 + IMS_POOL_IMPUS];
+    redisReply  *reply;
+
+    (void) argc;
+
+    if (ctl->nimpu == 0) {
+        ctl_error("--impu is needed");
+        return CTL_USAGE;
+    }
+
+    n = 0;
+    args[n++] = "IDENTITY";
+    args[n++] = "ADD";
+    args[n++] = argv[0];
+    args[n++] = ctl->rest ? ctl->rest : "0";
+    args[n++] = argv[1];
+    args[n++] = ctl->display ? ctl->display : "";
+
+    for (i = 0; i < ctl->nimpu; i++) {
+        args[n++] = ctl->impu[i];
+    }
+
+    reply = ctl_call_z(ctl, n, args);
+
+    if (reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    if (ctl_refused(ctl, reply)) {
+        return CTL_REFUSED;
+    }
+
+    ctl_out_done(ctl, "ident", reply->str, "added");
+    freeReplyObject(reply);
+
+    return CTL_OK;
+}
+
+
+int
+ctl_identity_disable(ctl_t *ctl, unsigned argc, char **argv)
+{
+    return ctl_named(ctl, "IDENTITY", "DISABLE", argc, argv,
+                     ctl->given & CTL_O_NOW ? "NOW" : NULL, "ended");
+}
+
+
+int
+ctl_identity_enable(ctl_t *ctl, unsigned argc, char **argv)
+{
+    return ctl_named(ctl, "IDENTITY", "ENABLE", argc, argv, NULL, "ended");
+}
+
+
+int
+ctl_identity_remove(ctl_t *ctl, unsigned argc, char **argv)
+{
+    return ctl_named(ctl, "IDENTITY", "REMOVE", argc, argv, NULL, "ended");
 }
 
 
@@ -280,8 +389,8 @@ ctl_list(ctl_t *ctl, unsigned argc, char **argv)
 int
 ctl_revoke(ctl_t *ctl, unsigned argc, char **argv)
 {
-    unsigned     i;
-    const char  *args[5];
+    unsigned     i, n;
+    const char  *args[6];
 
     static const struct {
         const char  *what;
@@ -311,13 +420,18 @@ ctl_revoke(ctl_t *ctl, unsigned argc, char **argv)
     args[1] = forms[i].word;
     args[2] = argv[1];
 
+    n = 3;
+
     if (argc == 3) {
-        args[3] = ctl->realm ? ctl->realm : CTL_REALM;
-        args[4] = argv[2];
-        return ctl_done(ctl, args, 5, "revoked");
+        args[n++] = ctl->realm ? ctl->realm : CTL_REALM;
+        args[n++] = argv[2];
     }
 
-    return ctl_done(ctl, args, 3, "revoked");
+    if (ctl->given & CTL_O_BAR) {
+        args[n++] = "BAR";
+    }
+
+    return ctl_done(ctl, args, n, "revoked");
 }
 
 

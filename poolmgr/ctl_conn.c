@@ -34,6 +34,7 @@ static const struct {
       "--secret-file" },
     { "WRONGPASS", "the daemon does not know this secret" },
     { "EXISTS", "it is there already" },
+    { "NOTEMPTY", "the pool has identities: --all removes them, too" },
     { "DUPLICATE", "line %s" },
     { "BADROW", "line %s" },
     { "NOSPACE", "the disk or the map is full" },

@@ -38,6 +38,19 @@ static const ctl_command_t  ctl_commands[] = {
       "change a pool; running leases keep what they were promised",
       "Options as of \"pool create\"; what is not named stays.\n" },
 
+    { "pool disable", "NAME", 1, 1, CTL_O_NOW, ctl_pool_disable,
+      "give and lengthen nothing of a pool",
+      "Its leases run out.\n"
+      "  --now             they end at once\n" },
+
+    { "pool enable", "NAME", 1, 1, 0, ctl_pool_enable,
+      "the opposite of \"pool disable\"", NULL },
+
+    { "pool drop", "NAME", 1, 1, CTL_O_ALL, ctl_pool_drop,
+      "remove a pool; its leases end at once",
+      "It goes, and its name is free, when the last identity has rested.\n"
+      "  --all             its identities, too: else it must have none\n" },
+
     { "pool list", "", 0, 0, 0, ctl_pool_list, "all pools", NULL },
 
     { "pool stat", "NAME", 1, 1, 0, ctl_pool_stat,
@@ -57,6 +70,26 @@ static const ctl_command_t  ctl_commands[] = {
       "  --rest S          seconds until they may be given: for numbers that\n"
       "                    were in use elsewhere (0)\n" },
 
+    { "identity add", "POOL IMPI", 2, 2,
+      CTL_O_IMPU|CTL_O_DISPLAY|CTL_O_REST, ctl_identity_add,
+      "add one identity to a pool",
+      "  --impu IMPU       public identity; once more for each further one\n"
+      "  --display NAME    display name\n"
+      "  --rest S          seconds until it may be given (0)\n" },
+
+    { "identity disable", "IMPU|IMPI", 1, 1, CTL_O_NOW, ctl_identity_disable,
+      "give, lengthen and return to it no more",
+      "A lease that it has runs out.\n"
+      "  --now             it ends at once\n" },
+
+    { "identity enable", "IMPU|IMPI", 1, 1, 0, ctl_identity_enable,
+      "the opposite of \"identity disable\"",
+      "It rests as long as it would have.\n" },
+
+    { "identity remove", "IMPU|IMPI", 1, 1, 0, ctl_identity_remove,
+      "end its lease, and forget it when it has rested",
+      "Until then its names cannot be imported again.\n" },
+
     { "acquire", "POOL USER", 2, 2, CTL_O_REALM|CTL_O_SID, ctl_acquire,
       "lease an identity to a user, or go on with his lease",
       "  --realm R         name space of the user (" CTL_REALM ")\n"
@@ -73,8 +106,10 @@ static const ctl_command_t  ctl_commands[] = {
       "  --sid HEX         as acquire told it\n" },
 
     { "revoke", "lease LEASE | impu IMPU | user POOL|* USER | pool POOL",
-      2, 3, CTL_O_REALM, ctl_revoke, "end leases at once",
-      "  --realm R         name space of the user (" CTL_REALM ")\n" },
+      2, 3, CTL_O_REALM|CTL_O_BAR, ctl_revoke, "end leases at once",
+      "  --realm R         name space of the user (" CTL_REALM ")\n"
+      "  --bar             the user may not return to the identity before\n"
+      "                    somebody else had it (not for a pool)\n" },
 
     { "show", "LEASE | IMPU | IMPI | user POOL USER", 1, 3, CTL_O_REALM,
       ctl_show, "who has an identity, or had it last",
@@ -115,7 +150,11 @@ enum {
     CTL_L_MARGIN,
     CTL_L_MINEXPIRES,
     CTL_L_REALMS,
-    CTL_L_PER
+    CTL_L_PER,
+    CTL_L_BAR,
+    CTL_L_NOW,
+    CTL_L_ALL,
+    CTL_L_IMPU
 };
 
 static const struct option  ctl_longopts[] = {
@@ -140,6 +179,10 @@ static const struct option  ctl_longopts[] = {
     { "min-expires", required_argument, NULL, CTL_L_MINEXPIRES },
     { "realms", required_argument, NULL, CTL_L_REALMS },
     { "per", required_argument, NULL, CTL_L_PER },
+    { "bar", no_argument, NULL, CTL_L_BAR },
+    { "now", no_argument, NULL, CTL_L_NOW },
+    { "all", no_argument, NULL, CTL_L_ALL },
+    { "impu", required_argument, NULL, CTL_L_IMPU },
     { NULL, 0, NULL, 0 }
 };
 
@@ -385,6 +428,28 @@ ctl_option(ctl_t *ctl, int c)
         ctl->given |= CTL_O_DISPLAY;
         return -1;
 
+    case CTL_L_BAR:
+        ctl->given |= CTL_O_BAR;
+        return -1;
+
+    case CTL_L_NOW:
+        ctl->given |= CTL_O_NOW;
+        return -1;
+
+    case CTL_L_ALL:
+        ctl->given |= CTL_O_ALL;
+        return -1;
+
+    case CTL_L_IMPU:
+        if (ctl->nimpu == IMS_POOL_IMPUS) {
+            ctl_error("more than %d IMPUs", IMS_POOL_IMPUS);
+            return CTL_USAGE;
+        }
+
+        ctl->impu[ctl->nimpu++] = optarg;
+        ctl->given |= CTL_O_IMPU;
+        return -1;
+
     case CTL_L_RANGE:
         if (ctl->nrange == CTL_RANGES) {
             ctl_error("more than %d ranges", CTL_RANGES);
@@ -444,7 +509,7 @@ ctl_help(const ctl_command_t *command)
           "\n", stdout);
 
     for (c = ctl_commands; c->words != NULL; c++) {
-        printf("  %-12s %s\n", c->words, c->brief);
+        printf("  %-16s %s\n", c->words, c->brief);
     }
 
     fputs("\n"

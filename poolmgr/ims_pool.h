@@ -32,6 +32,7 @@
  *
  *   OFF       flags & IMS_POOL_F_OFF
  *   LEASED    else PT < end and lease > fence of the pool
+ *   OFF       else flags & IMS_POOL_F_CLOSING
  *   RESTING   else PT < rest
  *   FREE      else
  *
@@ -107,6 +108,7 @@ typedef enum {
     IMS_POOL_EXISTS = -25,      /* name or URI is taken */
     IMS_POOL_BADARG = -26,      /* malformed argument */
     IMS_POOL_BUSY = -27,        /* another import is under way */
+    IMS_POOL_NOTEMPTY = -28,    /* the pool has identities */
 
     /* failures of the writer */
     IMS_POOL_NOSPACE = -30,     /* map or disk full */
@@ -120,6 +122,7 @@ const char *ims_pool_strerror(int rc);
 #define IMS_POOL_F_DISABLED     0x0001
 #define IMS_POOL_F_REMOVING     0x0002
 #define IMS_POOL_F_STAGED       0x0004  /* import not published yet */
+#define IMS_POOL_F_CLOSING      0x0008  /* disabled when its lease has ended */
 #define IMS_POOL_F_BARRED       0x0010  /* last holder may not return */
 #define IMS_POOL_F_PURGED       0x0020  /* until the next lease */
 #define IMS_POOL_F_PARTED       0x0040  /* last holder has another identity */
@@ -127,6 +130,13 @@ const char *ims_pool_strerror(int rc);
 
 #define IMS_POOL_F_OFF          (IMS_POOL_F_DISABLED|IMS_POOL_F_REMOVING      \
                                  |IMS_POOL_F_STAGED)
+
+/* not to be given, not to be returned to, not to be lengthened */
+#define IMS_POOL_F_SHUT         (IMS_POOL_F_DISABLED|IMS_POOL_F_CLOSING)
+
+/* flags of a pool */
+#define IMS_POOL_PF_DISABLED    0x0001  /* nothing is given or lengthened */
+#define IMS_POOL_PF_DROPPING    0x0002  /* its identities are being removed */
 
 
 typedef struct {
@@ -159,7 +169,8 @@ typedef struct {
     uint64_t            promised;   /* PT, latest end ever told */
     uint64_t            rest;       /* PT, nobody else before it */
     uint64_t            start_wall;
-    uint64_t            avail;      /* time in this identity's row of `avail` */
+    uint64_t            avail;      /* time in this identity's row of `avail`;
+                                       UINT64_MAX: not to be given */
     uint32_t            import_no;
     uint16_t            flags;
     uint16_t            nsession;
@@ -195,7 +206,8 @@ typedef struct {
     uint64_t  margin;
     uint64_t  fence;            /* leases up to this id are ended */
     uint64_t  fence_pt;         /* when it was set */
-    uint64_t  identities;       /* total, staged ones not counted */
+    uint64_t  identities;       /* total: staged ones not counted, removed
+                                   ones until they have rested */
     uint64_t  created_wall;
     uint16_t  nname;
     uint16_t  nhome;
@@ -276,7 +288,11 @@ typedef struct {
 _Static_assert(sizeof(ims_pool_feed_row_t) == 40, "no holes");
 
 
-/* Tree `hist`, key ident and lease. */
+/*
+ * Tree `hist`, key ident and lease: leases that ended early, or that another
+ * followed.  Under a pool's number in place of ident (idents begin at 2^32) its
+ * fences: lease is the fence, start when it was set.
+ */
 typedef struct {
     uint64_t  ident;
     uint64_t  lease;

@@ -27,6 +27,7 @@ static bool ims_pool_times_ok(const ims_pool_head_t *h);
 static void ims_pool_spec_times(ims_pool_head_t *h,
     const ims_pool_spec_t *spec);
 static int ims_pool_put_new(ims_pool_writer_t *w, ims_pool_t *pool);
+static int ims_pool_w_fence_row(ims_pool_writer_t *w, const ims_pool_t *pool);
 
 
 int
@@ -338,6 +339,10 @@ ims_pool_w_fence(ims_pool_writer_t *w, ims_pool_t *pool, uint64_t fence)
 
     rc = ims_pool_w_put_pool(w, pool);
 
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_fence_row(w, pool);
+    }
+
     if (rc != IMS_POOL_OK) {
         return rc;
     }
@@ -349,6 +354,78 @@ ims_pool_w_fence(ims_pool_writer_t *w, ims_pool_t *pool, uint64_t fence)
     whole.lease = fence;
 
     return ims_pool_w_feed(w, &whole, IMS_POOL_END_FENCED);
+}
+
+
+/* history: the first fence above a lease is the one that ended it */
+
+static int
+ims_pool_w_fence_row(ims_pool_writer_t *w, const ims_pool_t *pool)
+{
+    int              rc;
+    uint8_t          key[16];
+    ims_pool_hist_t  row;
+
+    memset(&row, 0, sizeof(row));
+
+    row.ident = pool->head.pool;
+    row.lease = pool->head.fence;
+    row.pool = pool->head.pool;
+    row.reason = IMS_POOL_END_FENCED;
+    row.start = w->now;
+    row.end = w->now;
+    row.start_wall = w->wall;
+    row.end_wall = w->wall;
+
+    ims_pool_be64(key, row.ident);
+    ims_pool_be64(key + 8, row.lease);
+
+    rc = ims_pool_w_put(w, IMS_POOL_T_HIST, key, sizeof(key), &row,
+                        sizeof(row), MDB_NOOVERWRITE);
+
+    return rc == IMS_POOL_EXISTS ? IMS_POOL_OK : rc;
+}
+
+
+int
+ims_pool_fenced_at(MDB_txn *txn, const MDB_dbi *dbi, uint32_t pool,
+    uint64_t lease, uint64_t *pt)
+{
+    int              rc;
+    MDB_val          k, v;
+    uint8_t          key[16];
+    ims_str_t        text;
+    MDB_cursor      *cursor;
+    ims_pool_hist_t  row;
+
+    if (mdb_cursor_open(txn, dbi[IMS_POOL_T_HIST], &cursor) != 0) {
+        return IMS_POOL_UNKNOWN;
+    }
+
+    ims_pool_be64(key, pool);
+    ims_pool_be64(key + 8, lease);
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+
+    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+
+    if (rc != 0 || k.mv_size != sizeof(key) || memcmp(k.mv_data, key, 8) != 0)
+    {
+        rc = rc == 0 || rc == MDB_NOTFOUND ? IMS_POOL_NOTFOUND
+                                           : IMS_POOL_UNKNOWN;
+
+    } else if (ims_pool_row_open(&k, &v, &text) && text.n == sizeof(row)) {
+        memcpy(&row, text.p, sizeof(row));
+        *pt = row.start;
+        rc = IMS_POOL_OK;
+
+    } else {
+        rc = IMS_POOL_UNKNOWN;
+    }
+
+    mdb_cursor_close(cursor);
+
+    return rc;
 }
 
 

@@ -188,7 +188,7 @@ ims_pool_avail_judge(ims_pool_writer_t *w, const ims_pool_avail_t *a,
         return;
     }
 
-    if (rec->flags & IMS_POOL_F_OFF) {
+    if (rec->flags & (IMS_POOL_F_OFF|IMS_POOL_F_SHUT)) {
         return;
     }
 
@@ -266,6 +266,7 @@ ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
     rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
 
     if (rc == 0 && ims_pool_avail_parse(&k, &a) && a.pool == pool
+        && a.time != IMS_POOL_NEVER
         && ims_pool_w_rec(w, a.ident, &rec) == IMS_POOL_OK)
     {
         s = rec.rest > w->now ? (rec.rest - w->now + 999) / 1000 : 1;
@@ -279,15 +280,44 @@ ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
 
 
 int
+ims_pool_w_avail_place(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    uint16_t flags)
+{
+    int               rc;
+    uint8_t           key[IMS_POOL_AVAIL_KEY];
+    ims_pool_avail_t  a;
+
+    a = ims_pool_avail_of(rec);
+    ims_pool_avail_key(key, &a);
+
+    rc = ims_pool_w_del(w, IMS_POOL_T_AVAIL, key, sizeof(key));
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    rec->flags = flags;
+
+    /* a removed one is on its way out, whatever else it is */
+
+    rec->avail = (flags & IMS_POOL_F_SHUT) && !(flags & IMS_POOL_F_REMOVING)
+                 ? IMS_POOL_NEVER : rec->rest;
+
+    a = ims_pool_avail_of(rec);
+    ims_pool_avail_key(key, &a);
+
+    return ims_pool_w_put(w, IMS_POOL_T_AVAIL, key, sizeof(key), NULL, 0, 0);
+}
+
+
+int
 ims_pool_w_avail_move(ims_pool_writer_t *w, ims_pool_rec_t *rec, uint64_t time)
 {
     int               rc;
     uint8_t           key[IMS_POOL_AVAIL_KEY];
     ims_pool_avail_t  a;
 
-    a.pool = rec->pool;
-    a.time = rec->avail;
-    a.ident = rec->ident;
+    a = ims_pool_avail_of(rec);
     ims_pool_avail_key(key, &a);
 
     rc = ims_pool_w_del(w, IMS_POOL_T_AVAIL, key, sizeof(key));

@@ -362,7 +362,13 @@ ims_pool_w_del(ims_pool_writer_t *w, ims_pool_tree_e tree, const void *key,
 int
 ims_pool_tick(ims_pool_writer_t *w)
 {
-    int  rc, more;
+    int       rc, more;
+    unsigned  i;
+
+    static int (*const parts[])(ims_pool_writer_t *w) = {
+        ims_pool_tick_feed, ims_pool_tick_avail, ims_pool_tick_dropped,
+        ims_pool_tick_removed
+    };
 
     if (w->broken) {
         return IMS_POOL_INTERNAL;
@@ -372,16 +378,20 @@ ims_pool_tick(ims_pool_writer_t *w)
 
     w->dirty = 1;
 
-    rc = ims_pool_tick_feed(w);
+    for (i = 0, more = IMS_POOL_OK; i < sizeof(parts) / sizeof(parts[0]); i++)
+    {
+        rc = parts[i](w);
 
-    if (rc < 0) {
-        return rc;
+        if (rc < 0) {
+            return rc;
+        }
+
+        if (rc == IMS_POOL_MORE) {
+            more = rc;
+        }
     }
 
-    more = rc;
-    rc = ims_pool_tick_avail(w);
-
-    return rc < 0 ? rc : more == IMS_POOL_MORE ? more : rc;
+    return more;
 }
 
 

@@ -250,7 +250,9 @@ ims_pool_check_times(const ims_pool_rec_t *rec)
     uint64_t  end;
     unsigned  i;
 
-    if (rec->avail > rec->rest) {
+    if (rec->avail > rec->rest
+        && (rec->avail != IMS_POOL_NEVER || !(rec->flags & IMS_POOL_F_SHUT)))
+    {
         return false;
     }
 
@@ -385,9 +387,7 @@ ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
         ims_pool_fault(c, IMS_POOL_FAULT_POOL, ident);
     }
 
-    a.pool = rec.pool;
-    a.time = rec.avail;
-    a.ident = ident;
+    a = ims_pool_avail_of(&rec);
     ims_pool_avail_key(key, &a);
 
     /* a staged one has none yet */
@@ -424,7 +424,7 @@ ims_pool_check_avail(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
     }
 
     if (ims_pool_rec(c->txn, c->dbi, a.ident, &rec) != IMS_POOL_OK
-        || rec.avail != a.time || rec.pool != a.pool)
+        || rec.avail != a.time || ims_pool_avail_of(&rec).pool != a.pool)
     {
         ims_pool_fault(c, IMS_POOL_FAULT_AVAIL, a.ident);
     }
@@ -581,6 +581,11 @@ ims_pool_check_hist(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 
     if (h.start > h.end || h.lease > c->state.last_lease) {
         ims_pool_fault(c, IMS_POOL_FAULT_HIST, h.ident);
+        return;
+    }
+
+    if (h.ident <= UINT32_MAX) {
+        /* a pool's fence */
         return;
     }
 

@@ -11,9 +11,9 @@
 
 
 static int ims_pool_revoke(ims_pool_writer_t *w, ims_pool_rec_t *rec,
-    unsigned *n);
+    bool bar, unsigned *n);
 static int ims_pool_revoke_holder(ims_pool_writer_t *w, uint32_t pool,
-    ims_str_t realm, ims_str_t user, unsigned *known, unsigned *n);
+    ims_str_t realm, ims_str_t user, bool bar, unsigned *known, unsigned *n);
 static bool ims_pool_report_own(ims_pool_writer_t *w,
     const ims_pool_rec_t *rec, uint64_t lease);
 static int ims_pool_report_reg(ims_pool_writer_t *w,
@@ -113,7 +113,8 @@ ims_pool_w_end(ims_pool_writer_t *w, ims_pool_rec_t *rec,
 
 
 static int
-ims_pool_revoke(ims_pool_writer_t *w, ims_pool_rec_t *rec, unsigned *n)
+ims_pool_revoke(ims_pool_writer_t *w, ims_pool_rec_t *rec, bool bar,
+    unsigned *n)
 {
     int         rc;
     ims_pool_t  pool;
@@ -127,7 +128,17 @@ ims_pool_revoke(ims_pool_writer_t *w, ims_pool_rec_t *rec, unsigned *n)
     if (ims_pool_state_of(rec, pool.head.fence, w->now)
         != IMS_POOL_ST_LEASED)
     {
-        return IMS_POOL_ENDED;
+        if (!bar || rec->lease == 0) {
+            return IMS_POOL_ENDED;
+        }
+
+        rec->flags |= IMS_POOL_F_BARRED;
+
+        return ims_pool_w_put_rec(w, rec);
+    }
+
+    if (bar) {
+        rec->flags |= IMS_POOL_F_BARRED;
     }
 
     rc = ims_pool_w_end(w, rec, IMS_POOL_END_REVOKED);
@@ -142,7 +153,7 @@ ims_pool_revoke(ims_pool_writer_t *w, ims_pool_rec_t *rec, unsigned *n)
 
 int
 ims_pool_revoke_lease(ims_pool_writer_t *w, uint64_t ident, uint64_t lease,
-    unsigned *n)
+    bool bar, unsigned *n)
 {
     int             rc;
     ims_pool_rec_t  rec;
@@ -163,12 +174,13 @@ ims_pool_revoke_lease(ims_pool_writer_t *w, uint64_t ident, uint64_t lease,
         return IMS_POOL_ENDED;
     }
 
-    return ims_pool_revoke(w, &rec, n);
+    return ims_pool_revoke(w, &rec, bar, n);
 }
 
 
 int
-ims_pool_revoke_impu(ims_pool_writer_t *w, ims_str_t impu, unsigned *n)
+ims_pool_revoke_impu(ims_pool_writer_t *w, ims_str_t impu, bool bar,
+    unsigned *n)
 {
     int             rc;
     uint8_t         key[IMS_POOL_KEY_MAX];
@@ -195,13 +207,13 @@ ims_pool_revoke_impu(ims_pool_writer_t *w, ims_str_t impu, unsigned *n)
         rc = ims_pool_w_rec(w, uri.ident, &rec);
     }
 
-    return rc == IMS_POOL_OK ? ims_pool_revoke(w, &rec, n) : rc;
+    return rc == IMS_POOL_OK ? ims_pool_revoke(w, &rec, bar, n) : rc;
 }
 
 
 int
 ims_pool_revoke_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
-    ims_str_t user, unsigned *n)
+    ims_str_t user, bool bar, unsigned *n)
 {
     int         rc;
     uint32_t    number, last;
@@ -233,15 +245,19 @@ ims_pool_revoke_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
 
     for (known = 0; number <= last; number++) {
 
-        rc = ims_pool_revoke_holder(w, number, realm, user, &known, n);
+        rc = ims_pool_revoke_holder(w, number, realm, user, bar, &known, n);
 
         if (rc != IMS_POOL_OK) {
             /* some may be ended already: all of it or nothing */
-            return *n ? ims_pool_w_fail(w, 0) : rc;
+            return *n || bar ? ims_pool_w_fail(w, 0) : rc;
         }
     }
 
-    return *n ? IMS_POOL_OK : known ? IMS_POOL_ENDED : IMS_POOL_NOTFOUND;
+    if (*n || (bar && known)) {
+        return IMS_POOL_OK;
+    }
+
+    return known ? IMS_POOL_ENDED : IMS_POOL_NOTFOUND;
 }
 
 
@@ -249,7 +265,7 @@ ims_pool_revoke_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
 
 static int
 ims_pool_revoke_holder(ims_pool_writer_t *w, uint32_t pool, ims_str_t realm,
-    ims_str_t user, unsigned *known, unsigned *n)
+    ims_str_t user, bool bar, unsigned *known, unsigned *n)
 {
     int              rc;
     size_t           nkey;
@@ -276,7 +292,7 @@ ims_pool_revoke_holder(ims_pool_writer_t *w, uint32_t pool, ims_str_t realm,
 
             if (rc == IMS_POOL_OK) {
                 (*known)++;
-                rc = ims_pool_revoke(w, &rec, n);
+                rc = ims_pool_revoke(w, &rec, bar, n);
             }
 
             if (rc != IMS_POOL_OK && rc != IMS_POOL_ENDED) {

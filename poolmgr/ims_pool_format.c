@@ -63,6 +63,7 @@ ims_pool_strerror(int rc)
     case IMS_POOL_EXISTS:         return "exists";
     case IMS_POOL_BADARG:         return "bad argument";
     case IMS_POOL_BUSY:           return "busy";
+    case IMS_POOL_NOTEMPTY:       return "not empty";
     case IMS_POOL_NOSPACE:        return "no space";
     case IMS_POOL_INTERNAL:       return "internal error";
     default:                      return "?";

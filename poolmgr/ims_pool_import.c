@@ -28,6 +28,8 @@ typedef struct {
     size_t            nfold[IMS_POOL_IMPUS];
     uint8_t           impi[IMS_POOL_KEY_MAX];
     size_t            nimpi;
+    uint64_t          gone[IMS_POOL_IMPUS + 1];         /* to be forgotten */
+    unsigned          ngone;
 } ims_pool_prep_t;
 
 
@@ -37,8 +39,10 @@ static ims_pool_row_fault_e ims_pool_prepare(ims_pool_prep_t *prep,
 static ims_pool_row_fault_e ims_pool_prepare_impu(ims_pool_prep_t *prep,
     const ims_pool_identity_t *row, unsigned i);
 static bool ims_pool_display_ok(ims_str_t display);
-static int ims_pool_unique(ims_pool_writer_t *w, const ims_pool_prep_t *prep,
+static int ims_pool_unique(ims_pool_writer_t *w, ims_pool_prep_t *prep,
     ims_pool_row_result_t *res);
+static bool ims_pool_unique_gone(ims_pool_writer_t *w, ims_pool_prep_t *prep,
+    uint64_t ident);
 static int ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
     const ims_pool_identity_t *row, uint64_t rest, uint32_t import_no,
     ims_pool_rec_t *rec, ims_pool_row_result_t *res);
@@ -52,9 +56,6 @@ static int ims_pool_import_idle(ims_pool_writer_t *w);
 static int ims_pool_import_decide(ims_pool_writer_t *w, uint32_t import_no,
     ims_pool_import_e state);
 static int ims_pool_import_publish(ims_pool_writer_t *w, uint64_t ident);
-static int ims_pool_import_remove(ims_pool_writer_t *w, uint64_t ident);
-static int ims_pool_import_unuri(ims_pool_writer_t *w, const void *key,
-    size_t n, uint64_t ident);
 static int ims_pool_count(ims_pool_writer_t *w, uint32_t pool, uint64_t n);
 
 
@@ -194,28 +195,34 @@ ims_pool_display_ok(ims_str_t display)
 /* is any of the names taken, by whomever? */
 
 static int
-ims_pool_unique(ims_pool_writer_t *w, const ims_pool_prep_t *prep,
+ims_pool_unique(ims_pool_writer_t *w, ims_pool_prep_t *prep,
     ims_pool_row_result_t *res)
 {
     int             rc;
     unsigned        i;
     ims_pool_uri_t  uri;
 
+    prep->ngone = 0;
+
     rc = ims_pool_w_copy(w, IMS_POOL_T_URI, prep->impi, prep->nimpi, &uri,
                          sizeof(uri));
 
-    if (rc == IMS_POOL_OK) {
+    if (rc == IMS_POOL_OK && !ims_pool_unique_gone(w, prep, uri.ident)) {
         res->fault = IMS_POOL_ROW_IMPI_TAKEN;
         res->ident = uri.ident;
         return IMS_POOL_EXISTS;
     }
 
-    for (i = 0; rc == IMS_POOL_NOTFOUND && i < prep->names.nimpu; i++) {
+    for (i = 0; i < prep->names.nimpu; i++) {
+
+        if (rc != IMS_POOL_OK && rc != IMS_POOL_NOTFOUND) {
+            return rc;
+        }
 
         rc = ims_pool_w_copy(w, IMS_POOL_T_URI, prep->fold[i],
                              prep->nfold[i], &uri, sizeof(uri));
 
-        if (rc == IMS_POOL_OK) {
+        if (rc == IMS_POOL_OK && !ims_pool_unique_gone(w, prep, uri.ident)) {
             res->fault = IMS_POOL_ROW_IMPU_TAKEN;
             res->at = i;
             res->ident = uri.ident;
@@ -224,6 +231,30 @@ ims_pool_unique(ims_pool_writer_t *w, const ims_pool_prep_t *prep,
     }
 
     return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : rc;
+}
+
+
+/* by one that was removed and has rested: it only waits for the broom */
+
+static bool
+ims_pool_unique_gone(ims_pool_writer_t *w, ims_pool_prep_t *prep,
+    uint64_t ident)
+{
+    unsigned  i;
+
+    for (i = 0; i < prep->ngone; i++) {
+        if (prep->gone[i] == ident) {
+            return true;
+        }
+    }
+
+    if (!ims_pool_w_gone(w, ident)) {
+        return false;
+    }
+
+    prep->gone[prep->ngone++] = ident;
+
+    return true;
 }
 
 
@@ -236,6 +267,7 @@ ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
 {
     int              rc;
     uint8_t          key[8];
+    unsigned         i;
     uint64_t         ident;
     ims_pool_prep_t  prep;
 
@@ -257,6 +289,14 @@ ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
 
     if (rc != IMS_POOL_OK) {
         return rc;
+    }
+
+    for (i = 0; i < prep.ngone; i++) {
+        rc = ims_pool_w_forget(w, prep.gone[i]);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
     }
 
     memset(rec, 0, sizeof(ims_pool_rec_t));
@@ -334,6 +374,10 @@ ims_pool_identity_add(ims_pool_writer_t *w, ims_str_t pool,
     }
 
     rc = ims_pool_w_by_name(w, pool, &p);
+
+    if (rc == IMS_POOL_OK && (p.head.flags & IMS_POOL_PF_DROPPING)) {
+        rc = IMS_POOL_NOPOOL;
+    }
 
     if (rc == IMS_POOL_OK) {
         /* an import's identities follow each other without gaps */
@@ -431,6 +475,13 @@ ims_pool_import_idle(ims_pool_writer_t *w)
 }
 
 
+bool
+ims_pool_w_importing(ims_pool_writer_t *w)
+{
+    return ims_pool_import_idle(w) != IMS_POOL_OK;
+}
+
+
 int
 ims_pool_import_begin(ims_pool_writer_t *w, ims_str_t pool, uint64_t rest,
     uint32_t *import_no)
@@ -444,6 +495,10 @@ ims_pool_import_begin(ims_pool_writer_t *w, ims_str_t pool, uint64_t rest,
     }
 
     rc = ims_pool_w_by_name(w, pool, &p);
+
+    if (rc == IMS_POOL_OK && (p.head.flags & IMS_POOL_PF_DROPPING)) {
+        rc = IMS_POOL_NOPOOL;
+    }
 
     if (rc == IMS_POOL_OK) {
         rc = ims_pool_import_idle(w);
@@ -574,7 +629,7 @@ ims_pool_import_step(ims_pool_writer_t *w, uint32_t import_no, unsigned max)
 
     for (n = 0; n < max && imp.done < imp.count; n++) {
         rc = publish ? ims_pool_import_publish(w, imp.first + imp.done)
-                     : ims_pool_import_remove(w, imp.first + imp.done);
+                     : ims_pool_w_unstage(w, imp.first + imp.done);
 
         if (rc != IMS_POOL_OK) {
             w->broken = 1;
@@ -618,68 +673,6 @@ ims_pool_import_publish(ims_pool_writer_t *w, uint64_t ident)
     rc = ims_pool_w_put_rec(w, &rec);
 
     return rc == IMS_POOL_OK ? ims_pool_w_avail_move(w, &rec, rec.rest) : rc;
-}
-
-
-/* only rows that lead to this identity go: the others are somebody else's */
-
-static int
-ims_pool_import_unuri(ims_pool_writer_t *w, const void *key, size_t n,
-    uint64_t ident)
-{
-    int             rc;
-    ims_pool_uri_t  uri;
-
-    rc = ims_pool_w_copy(w, IMS_POOL_T_URI, key, n, &uri, sizeof(uri));
-
-    if (rc == IMS_POOL_OK && uri.ident == ident) {
-        return ims_pool_w_del(w, IMS_POOL_T_URI, key, n);
-    }
-
-    return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : rc;
-}
-
-
-static int
-ims_pool_import_remove(ims_pool_writer_t *w, uint64_t ident)
-{
-    int               rc;
-    size_t            n;
-    uint8_t           key[8], uri[IMS_POOL_KEY_MAX];
-    unsigned          i;
-    ptrdiff_t         len;
-    ims_str_t         row;
-    ims_pool_names_t  names;
-
-    ims_pool_be64(key, ident);
-
-    rc = ims_pool_w_row(w, IMS_POOL_T_NAME, key, sizeof(key), &row);
-
-    if (rc == IMS_POOL_OK && !ims_pool_names_decode(row, ident, &names)) {
-        rc = IMS_POOL_INTERNAL;
-    }
-
-    if (rc != IMS_POOL_OK) {
-        return rc;
-    }
-
-    n = ims_pool_impi_key(uri, sizeof(uri), names.impi);
-    rc = ims_pool_import_unuri(w, uri, n, ident);
-
-    for (i = 0; rc == IMS_POOL_OK && i < names.nimpu; i++) {
-        len = ims_sip_fold(uri, sizeof(uri), names.impu[i].given);
-
-        if (len > 0) {
-            rc = ims_pool_import_unuri(w, uri, (size_t) len, ident);
-        }
-    }
-
-    if (rc == IMS_POOL_OK) {
-        rc = ims_pool_w_del(w, IMS_POOL_T_NAME, key, sizeof(key));
-    }
-
-    return rc == IMS_POOL_OK
-           ? ims_pool_w_del(w, IMS_POOL_T_IDENT, key, sizeof(key)) : rc;
 }
 
 

@@ -96,7 +96,13 @@ ims_pool_get64(const uint8_t *p)
 }
 
 
+/*
+ * Identities that may not be given have the time NEVER; removed ones stand,
+ * by the end of their rest, under pool number 0.
+ */
 #define IMS_POOL_AVAIL_KEY   20     /* pool u32, time u64, ident u64 */
+#define IMS_POOL_NEVER       UINT64_MAX
+#define IMS_POOL_REMOVED     0
 
 typedef struct {
     uint32_t  pool;
@@ -110,6 +116,17 @@ ims_pool_avail_key(uint8_t *key, const ims_pool_avail_t *a)
     ims_pool_be32(key, a->pool);
     ims_pool_be64(key + 4, a->time);
     ims_pool_be64(key + 12, a->ident);
+}
+
+
+/* A record's row. */
+static inline ims_pool_avail_t
+ims_pool_avail_of(const ims_pool_rec_t *rec)
+{
+    return (ims_pool_avail_t) {
+        (rec->flags & IMS_POOL_F_REMOVING) ? IMS_POOL_REMOVED : rec->pool,
+        rec->avail, rec->ident
+    };
 }
 
 

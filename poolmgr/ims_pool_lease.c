@@ -11,6 +11,11 @@
 #include "ims_pool_wint.h"
 
 
+#define IMS_POOL_DISABLED_S  60         /* when to ask a disabled pool again */
+#define IMS_POOL_CLOSED_MS   5000
+
+
+static bool ims_pool_closed(ims_pool_writer_t *w, const ims_pool_asker_t *a);
 static int ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
     ims_pool_asker_t *a);
 static bool ims_pool_realm_ok(const ims_pool_t *pool, ims_str_t realm);
@@ -19,8 +24,6 @@ static int ims_pool_own(ims_pool_writer_t *w, const ims_pool_who_t *who,
 static int ims_pool_lease_grant(ims_pool_writer_t *w,
     const ims_pool_who_t *who, ims_pool_asker_t *a, ims_pool_how_e how,
     ims_pool_grant_t *grant);
-static int ims_pool_lease_old(ims_pool_writer_t *w,
-    const ims_pool_asker_t *a);
 static void ims_pool_lease_new(ims_pool_writer_t *w,
     const ims_pool_who_t *who, ims_pool_asker_t *a);
 static int ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
@@ -30,8 +33,6 @@ static int ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
     uint64_t sid, uint64_t *end);
 static void ims_pool_lease_sweep(ims_pool_rec_t *rec, uint64_t now);
 static void ims_pool_lease_extend(ims_pool_asker_t *a, uint64_t end);
-static int ims_pool_lease_names(ims_pool_writer_t *w, uint64_t ident,
-    ims_pool_names_t *names);
 static int ims_pool_lease_unreg(ims_pool_writer_t *w, uint64_t ident);
 
 
@@ -43,6 +44,7 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
     uint8_t           tag[IMS_POOL_HOLDER_LEN];
     uint64_t          wait;
     ims_pool_how_e    how;
+    ims_pool_rec_t    picked;
     ims_pool_asker_t  a;
 
     grant->retry_s = 0;
@@ -53,7 +55,12 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
         return rc;
     }
 
-    if (a.known && a.st == IMS_POOL_ST_LEASED) {
+    if (a.pool.head.flags & IMS_POOL_PF_DISABLED) {
+        grant->retry_s = IMS_POOL_DISABLED_S;
+        return IMS_POOL_HOLD;
+    }
+
+    if (a.known && a.st == IMS_POOL_ST_LEASED && !ims_pool_closed(w, &a)) {
         return ims_pool_lease_grant(w, who, &a, IMS_POOL_SAME, grant);
     }
 
@@ -63,7 +70,8 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
         return IMS_POOL_HOLD;
     }
 
-    if (a.known && a.st != IMS_POOL_ST_OFF
+    if (a.known
+        && (a.st == IMS_POOL_ST_RESTING || a.st == IMS_POOL_ST_FREE)
         && !(a.rec.flags & IMS_POOL_F_BARRED))
     {
         how = IMS_POOL_RETURNED;
@@ -71,15 +79,35 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
     } else {
         how = IMS_POOL_NEW;
         ims_pool_w_hash(w, &w->keys.tag, who->realm, who->user, tag);
-        rc = ims_pool_w_pick(w, a.pool.head.pool, tag, &a.rec,
+        rc = ims_pool_w_pick(w, a.pool.head.pool, tag, &picked,
                              &grant->retry_s);
+
+        if (rc == IMS_POOL_OK && a.known && a.st == IMS_POOL_ST_LEASED) {
+            /* nobody has two: what was left of the closed one ends */
+            rc = ims_pool_w_end(w, &a.rec, IMS_POOL_END_DISABLED);
+        }
 
         if (rc != IMS_POOL_OK) {
             return rc;
         }
+
+        a.rec = picked;
     }
 
     return ims_pool_lease_grant(w, who, &a, how, grant);
+}
+
+
+/*
+ * The lease of an identity that is disabled from its end on is not lengthened;
+ * when too little is left of it to register with, its holder gets another.
+ */
+static bool
+ims_pool_closed(ims_pool_writer_t *w, const ims_pool_asker_t *a)
+{
+    return (a->rec.flags & IMS_POOL_F_CLOSING)
+           && a->rec.end - w->now
+              < (uint64_t) a->pool.head.core_min * 1000 + IMS_POOL_CLOSED_MS;
 }
 
 
@@ -97,6 +125,15 @@ ims_pool_renew(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
     if (rc != IMS_POOL_OK) {
         return rc;
+    }
+
+    if (a.pool.head.flags & IMS_POOL_PF_DISABLED) {
+        grant->retry_s = IMS_POOL_DISABLED_S;
+        return IMS_POOL_HOLD;
+    }
+
+    if (a.rec.flags & IMS_POOL_F_CLOSING) {
+        return IMS_POOL_ENDED;
     }
 
     return ims_pool_lease_grant(w, who, &a, IMS_POOL_SAME, grant);
@@ -173,6 +210,10 @@ ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
     if (rc != IMS_POOL_OK) {
         return rc;
+    }
+
+    if (a->pool.head.flags & IMS_POOL_PF_DROPPING) {
+        return IMS_POOL_NOPOOL;
     }
 
     if (!ims_pool_realm_ok(&a->pool, who->realm)) {
@@ -360,7 +401,7 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
     /* what can fail by damage comes before the first write */
 
-    rc = ims_pool_lease_names(w, rec->ident, &grant->names);
+    rc = ims_pool_w_names(w, rec->ident, &grant->names);
 
     if (rc != IMS_POOL_OK) {
         return rc;
@@ -370,7 +411,7 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
               ? 0 : ims_pool_holder_key(before, rec);
 
     if (how != IMS_POOL_SAME) {
-        rc = ims_pool_lease_old(w, a);
+        rc = ims_pool_w_past(w, rec, &a->pool.head);
 
         if (rc != IMS_POOL_OK) {
             return rc;
@@ -415,17 +456,13 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
 /* before a new lease: the old one to history, its reports out */
 
-static int
-ims_pool_lease_old(ims_pool_writer_t *w, const ims_pool_asker_t *a)
+int
+ims_pool_w_past(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
+    const ims_pool_head_t *h)
 {
-    int                     rc;
-    uint64_t                end;
-    ims_pool_end_e          reason;
-    const ims_pool_rec_t   *rec;
-    const ims_pool_head_t  *h;
-
-    rec = &a->rec;
-    h = &a->pool.head;
+    int             rc;
+    uint64_t        end, fenced;
+    ims_pool_end_e  reason;
 
     if (rec->lease == 0) {
         return IMS_POOL_OK;
@@ -434,9 +471,24 @@ ims_pool_lease_old(ims_pool_writer_t *w, const ims_pool_asker_t *a)
     end = rec->end;
     reason = IMS_POOL_END_EXPIRED;
 
-    if (rec->lease <= h->fence && h->fence_pt < end) {
-        end = h->fence_pt > rec->start ? h->fence_pt : rec->start;
-        reason = IMS_POOL_END_FENCED;
+    if (rec->lease <= h->fence) {
+
+        rc = ims_pool_fenced_at(w->txn, w->dbi, rec->pool, rec->lease,
+                                &fenced);
+
+        if (rc == IMS_POOL_UNKNOWN) {
+            w->damaged++;
+            fenced = h->fence_pt;
+
+        } else if (rc == IMS_POOL_NOTFOUND) {
+            /* the fence that a new pool begins with */
+            fenced = UINT64_MAX;
+        }
+
+        if (fenced < end) {
+            end = fenced > rec->start ? fenced : rec->start;
+            reason = IMS_POOL_END_FENCED;
+        }
     }
 
     rc = ims_pool_w_hist(w, rec, end, reason);
@@ -618,6 +670,10 @@ ims_pool_lease_session(ims_pool_writer_t *w, ims_pool_asker_t *a,
 
     *end = w->now + a->pool.head.ttl;
 
+    if ((rec->flags & IMS_POOL_F_CLOSING) && *end > rec->end) {
+        *end = rec->end;
+    }
+
     if (s[i].end < *end) {
         s[i].end = *end;
     }
@@ -681,8 +737,8 @@ ims_pool_lease_extend(ims_pool_asker_t *a, uint64_t end)
 }
 
 
-static int
-ims_pool_lease_names(ims_pool_writer_t *w, uint64_t ident,
+int
+ims_pool_w_names(ims_pool_writer_t *w, uint64_t ident,
     ims_pool_names_t *names)
 {
     int        rc;

@@ -19,6 +19,10 @@ ims_pool_state_of(const ims_pool_rec_t *rec, uint64_t fence, uint64_t pt)
         return IMS_POOL_ST_LEASED;
     }
 
+    if (rec->flags & IMS_POOL_F_CLOSING) {
+        return IMS_POOL_ST_OFF;
+    }
+
     return pt < rec->rest ? IMS_POOL_ST_RESTING : IMS_POOL_ST_FREE;
 }
 

@@ -193,6 +193,13 @@ int ims_pool_w_feed(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
 int ims_pool_w_hist(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
     uint64_t end, ims_pool_end_e reason);
 
+/*
+ * The record gets these flags, and its row of `avail` stands where they want
+ * it.  The record is not written.
+ */
+int ims_pool_w_avail_place(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    uint16_t flags);
+
 /* Row of `avail` moved to time, the record with it. */
 int ims_pool_w_avail_move(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     uint64_t time);
@@ -208,10 +215,36 @@ int ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, const uint8_t *holder,
 int ims_pool_w_settle(ims_pool_writer_t *w, uint32_t pool, unsigned max);
 
 
+/* The names of an identity that exists: a missing row is INTERNAL. */
+int ims_pool_w_names(ims_pool_writer_t *w, uint64_t ident,
+    ims_pool_names_t *names);
+
+/* The record's lease to history, unless it is there; its reports out. */
+int ims_pool_w_past(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
+    const ims_pool_head_t *h);
+
+
+/* --- removal (ims_pool_life.c) ------------------------------------------- */
+
+/* Is it removed, and has it rested?  Then it may be forgotten: all its rows. */
+bool ims_pool_w_gone(ims_pool_writer_t *w, uint64_t ident);
+int ims_pool_w_forget(ims_pool_writer_t *w, uint64_t ident);
+
+/* A staged identity, which has nothing but its record and names. */
+int ims_pool_w_unstage(ims_pool_writer_t *w, uint64_t ident);
+
+/* Housekeeping; IMS_POOL_MORE when there is more of it. */
+int ims_pool_tick_removed(ims_pool_writer_t *w);
+int ims_pool_tick_dropped(ims_pool_writer_t *w);
+
+
 /* --- imports left over (ims_pool_import.c) ----------------------------- */
 
 /* At start: what was open is undone, what was decided carried on. */
 int ims_pool_w_imports(ims_pool_writer_t *w, uint32_t *undone);
+
+/* Is one under way? */
+bool ims_pool_w_importing(ims_pool_writer_t *w);
 
 /* --- pools (ims_pool_admin.c) ----------------------------------------- */
 
@@ -219,9 +252,13 @@ int ims_pool_w_imports(ims_pool_writer_t *w, uint32_t *undone);
 uint64_t ims_pool_term(const ims_pool_head_t *h);
 int ims_pool_w_term(ims_pool_writer_t *w, uint64_t *term);
 
-/* Leases up to this id are ended: pool row and one feed row. */
+/* Leases up to this id are ended: pool row, history and one feed row. */
 int ims_pool_w_fence(ims_pool_writer_t *w, ims_pool_t *pool, uint64_t fence);
 int ims_pool_w_fence_all(ims_pool_writer_t *w, uint64_t fence);
+
+/* When a lease of a pool was ended by its fence: the first one above it. */
+int ims_pool_fenced_at(MDB_txn *txn, const MDB_dbi *dbi, uint32_t pool,
+    uint64_t lease, uint64_t *pt);
 
 
 #endif /* _IMS_POOL_WINT_H_INCLUDED_ */

@@ -144,6 +144,20 @@ int ims_pool_create(ims_pool_writer_t *w, const ims_pool_spec_t *spec,
  */
 int ims_pool_alter(ims_pool_writer_t *w, const ims_pool_spec_t *spec);
 
+/*
+ * A disabled pool gives nothing and lengthens nothing (HOLD); its leases run
+ * out, or end at once (now).
+ */
+int ims_pool_pool_disable(ims_pool_writer_t *w, ims_str_t name, bool now);
+int ims_pool_pool_enable(ims_pool_writer_t *w, ims_str_t name);
+
+/*
+ * Drop: every lease ends, the identities are removed by housekeeping, and when
+ * the last of them has rested the pool goes and its name is free again.
+ * NOTEMPTY unless `all`; BUSY while an import is under way.
+ */
+int ims_pool_drop(ims_pool_writer_t *w, ims_str_t name, bool all);
+
 /* By name: NOPOOL, INTERNAL. */
 int ims_pool_get(ims_pool_writer_t *w, ims_str_t name, ims_pool_t *pool);
 
@@ -208,6 +222,23 @@ int ims_pool_import_step(ims_pool_writer_t *w, uint32_t import_no,
 int ims_pool_identity_add(ims_pool_writer_t *w, ims_str_t pool,
     const ims_pool_identity_t *row, uint64_t rest, uint64_t *ident,
     ims_pool_row_result_t *res);
+
+/* The identity of an IMPU or IMPI, in a batch.  NOTFOUND, BADARG. */
+int ims_pool_find(ims_pool_writer_t *w, ims_str_t name, uint64_t *ident);
+
+/*
+ * By IMPU or IMPI.  NOTFOUND; BUSY: of an import that is not finished.
+ *
+ * disable  not given, not returned to, not lengthened; a live lease runs out,
+ *          or ends at once (now)
+ * enable   the opposite; rest and bar are what they were
+ * remove   a live lease ends; when the identity has rested all of it goes, and
+ *          only then its names may be imported again
+ */
+int ims_pool_disable(ims_pool_writer_t *w, ims_str_t name, bool now,
+    bool *ended);
+int ims_pool_enable(ims_pool_writer_t *w, ims_str_t name);
+int ims_pool_remove(ims_pool_writer_t *w, ims_str_t name, bool *ended);
 
 /*
  * Ranges: "sip:web-[0000-9999]@dom" is ten thousand names.  One bracket; both
@@ -286,12 +317,16 @@ int ims_pool_release(ims_pool_writer_t *w, const ims_pool_who_t *who,
  * Line 6.  By lease, by a folded or given IMPU, by user (all pools if pool is
  * empty), by pool.  *n: leases ended (revoke_pool: leaves it alone).  NOTFOUND:
  * no such thing; ENDED: there is one, but it has no live lease.
+ *
+ * bar: the holder, or who held it last, may not return before the identity had
+ * another holder; that it has no live lease is then no error.
  */
 int ims_pool_revoke_lease(ims_pool_writer_t *w, uint64_t ident,
-    uint64_t lease, unsigned *n);
-int ims_pool_revoke_impu(ims_pool_writer_t *w, ims_str_t impu, unsigned *n);
+    uint64_t lease, bool bar, unsigned *n);
+int ims_pool_revoke_impu(ims_pool_writer_t *w, ims_str_t impu, bool bar,
+    unsigned *n);
 int ims_pool_revoke_user(ims_pool_writer_t *w, ims_str_t pool,
-    ims_str_t realm, ims_str_t user, unsigned *n);
+    ims_str_t realm, ims_str_t user, bool bar, unsigned *n);
 int ims_pool_revoke_pool(ims_pool_writer_t *w, ims_str_t pool,
     uint64_t *fence);
 

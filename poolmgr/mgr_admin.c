@@ -16,7 +16,7 @@
 
 #define MGR_LIST_ROWS     100       /* a LIST without a count */
 #define MGR_SECONDS_MAX   (366ull * 86400)
-#define MGR_POOL_FIELDS   13
+#define MGR_POOL_FIELDS   14
 
 
 static bool mgr_pool_spec(mgr_call_t *call, unsigned i, ims_pool_spec_t *spec);
@@ -30,6 +30,7 @@ static int mgr_stat_slice(mgr_server_t *s, mgr_job_t *job,
 static void mgr_show(mgr_call_t *call, uint64_t ident);
 static void mgr_show_rec(mgr_call_t *call, const ims_pool_look_t *look,
     const ims_pool_names_t *names);
+static void mgr_pair_flags(mgr_call_t *call, unsigned flags);
 static void mgr_pair_lease(mgr_call_t *call, const ims_pool_rec_t *rec);
 static void mgr_pair_hex(mgr_call_t *call, const char *name, uint64_t v);
 static const char *mgr_pool_name(mgr_server_t *s, uint32_t no, char *name);
@@ -38,6 +39,7 @@ static int mgr_list_cb(void *ctx, const ims_pool_rec_t *rec,
     ims_pool_st_e st);
 static void mgr_list_row(mgr_call_t *call, const ims_pool_rec_t *rec,
     ims_pool_st_e st, uint64_t now);
+static bool mgr_revoke_bar(mgr_call_t *call, unsigned i, bool *bar);
 static void mgr_revoked(mgr_call_t *call, int rc, unsigned n);
 static int mgr_check_slice(mgr_server_t *s, mgr_job_t *job,
     ims_resp_buf_t *out);
@@ -296,6 +298,9 @@ mgr_pool_pairs(mgr_call_t *call, const ims_pool_t *pool)
                head->per == IMS_POOL_PER_SESSION ? "session" : "user");
     mgr_pair_z(call, "edges",
                head->edges == IMS_POOL_EDGES_REMOTE ? "remote" : "local");
+    mgr_pair_z(call, "state",
+               head->flags & IMS_POOL_PF_DROPPING ? "dropping"
+               : head->flags & IMS_POOL_PF_DISABLED ? "disabled" : "enabled");
     mgr_pair_u64(call, "ttl", head->ttl);
     mgr_pair_u64(call, "ttl_max", head->ttl_max);
     mgr_pair_u64(call, "d", head->delay);
@@ -507,7 +512,7 @@ mgr_show_rec(mgr_call_t *call, const ims_pool_look_t *look,
 
     rec = &look->rec;
 
-    ims_resp_array(call->out, 2 * (14 + (size_t) names->nimpu
+    ims_resp_array(call->out, 2 * (15 + (size_t) names->nimpu
                                    + 2 * (size_t) rec->nsession));
 
     mgr_pair_hex(call, "ident", rec->ident);
@@ -515,6 +520,7 @@ mgr_show_rec(mgr_call_t *call, const ims_pool_look_t *look,
     mgr_pair_z(call, "state",
                ims_pool_st_text(ims_pool_state_of(rec, look->fence,
                                                   look->pt)));
+    mgr_pair_flags(call, rec->flags);
     mgr_pair_z(call, "pool", mgr_pool_name(call->server, rec->pool, name));
     mgr_pair_z(call, "home", look->home);
     mgr_pair(call, "impi", names->impi);
@@ -540,6 +546,39 @@ mgr_show_rec(mgr_call_t *call, const ims_pool_look_t *look,
         mgr_pair_hex(call, "sid", rec->session[i].sid);
         mgr_pair_u64(call, "sid_end", rec->session[i].end);
     }
+}
+
+
+static void
+mgr_pair_flags(mgr_call_t *call, unsigned flags)
+{
+    char      text[96];
+    size_t    n;
+    unsigned  i;
+
+    static const struct {
+        unsigned     flag;
+        const char  *name;
+    } names[] = {
+        { IMS_POOL_F_DISABLED, "disabled" },
+        { IMS_POOL_F_REMOVING, "removing" },
+        { IMS_POOL_F_STAGED, "staged" },
+        { IMS_POOL_F_CLOSING, "closing" },
+        { IMS_POOL_F_BARRED, "barred" },
+        { IMS_POOL_F_PURGED, "purged" },
+        { 0, NULL }
+    };
+
+    text[0] = '\0';
+
+    for (i = 0, n = 0; names[i].name != NULL; i++) {
+        if (flags & names[i].flag) {
+            n += (size_t) snprintf(text + n, sizeof(text) - n, "%s%s",
+                                   n ? "," : "", names[i].name);
+        }
+    }
+
+    mgr_pair_z(call, "flags", text);
 }
 
 
@@ -730,6 +769,7 @@ void
 mgr_cmd_revoke_lease(mgr_call_t *call)
 {
     int       rc;
+    bool      bar;
     unsigned  n;
     uint64_t  ident, lease;
 
@@ -738,8 +778,12 @@ mgr_cmd_revoke_lease(mgr_call_t *call)
         return;
     }
 
+    if (!mgr_revoke_bar(call, 3, &bar)) {
+        return;
+    }
+
     n = 0;
-    rc = ims_pool_revoke_lease(call->server->pool, ident, lease, &n);
+    rc = ims_pool_revoke_lease(call->server->pool, ident, lease, bar, &n);
 
     if (rc == IMS_POOL_OK) {
         mgr_batch_log(call->server, MGR_LOG_NOTICE,
@@ -755,10 +799,15 @@ void
 mgr_cmd_revoke_impu(mgr_call_t *call)
 {
     int       rc;
+    bool      bar;
     unsigned  n;
 
+    if (!mgr_revoke_bar(call, 3, &bar)) {
+        return;
+    }
+
     n = 0;
-    rc = ims_pool_revoke_impu(call->server->pool, mgr_arg(call, 2), &n);
+    rc = ims_pool_revoke_impu(call->server->pool, mgr_arg(call, 2), bar, &n);
 
     if (rc == IMS_POOL_OK) {
         mgr_batch_log(call->server, MGR_LOG_NOTICE,
@@ -773,8 +822,13 @@ void
 mgr_cmd_revoke_user(mgr_call_t *call)
 {
     int        rc;
+    bool       bar;
     unsigned   n;
     ims_str_t  pool;
+
+    if (!mgr_revoke_bar(call, 5, &bar)) {
+        return;
+    }
 
     n = 0;
     pool = mgr_arg(call, 2);
@@ -784,7 +838,7 @@ mgr_cmd_revoke_user(mgr_call_t *call)
     }
 
     rc = ims_pool_revoke_user(call->server->pool, pool, mgr_arg(call, 3),
-                              mgr_arg(call, 4), &n);
+                              mgr_arg(call, 4), bar, &n);
 
     if (rc == IMS_POOL_OK) {
         mgr_batch_log(call->server, MGR_LOG_NOTICE,
@@ -817,6 +871,20 @@ mgr_cmd_revoke_pool(mgr_call_t *call)
                   (unsigned long long) fence);
 
     ims_resp_simple(call->out, "OK");
+}
+
+
+static bool
+mgr_revoke_bar(mgr_call_t *call, unsigned i, bool *bar)
+{
+    *bar = mgr_args(call) > i;
+
+    if (*bar && !mgr_arg_is(call, i, "BAR")) {
+        mgr_badarg(call, "BAR, or nothing");
+        return false;
+    }
+
+    return true;
 }
 
 

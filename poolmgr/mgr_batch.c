@@ -62,6 +62,9 @@ static void mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b);
 static void mgr_batch_undo_out(mgr_batch_t *b);
 static void mgr_batch_redo_out(mgr_batch_cmd_t *cmd);
 static void mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b);
+static void mgr_keep(mgr_server_t *s);
+static int mgr_keep_slice(mgr_server_t *s, mgr_job_t *job,
+    ims_resp_buf_t *out);
 static void mgr_batch_log_flush(mgr_batch_t *b, bool write);
 
 
@@ -94,6 +97,7 @@ mgr_batch_run(mgr_server_t *s)
     }
 
     mgr_batch_finish(s, b);
+    mgr_keep(s);
     mgr_jobs_run(s);
 }
 
@@ -630,7 +634,6 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
 void
 mgr_batch_tick(mgr_server_t *s)
 {
-    int       rc;
     unsigned  freed;
 
     if (s->stopping) {
@@ -648,21 +651,55 @@ mgr_batch_tick(mgr_server_t *s)
         return;
     }
 
+    s->housekeep = 1;
+    mgr_keep(s);
+}
+
+
+/* the job of it, if there is any to do and none at work */
+
+static void
+mgr_keep(mgr_server_t *s)
+{
+    mgr_job_t  *job;
+
+    if (!s->housekeep || s->keeping || s->stopping) {
+        return;
+    }
+
+    job = mgr_job_new(mgr_keep_slice);
+
+    if (job != NULL) {
+        job->must_end = true;
+        s->keeping = 1;
+        s->housekeep = 0;
+        mgr_job_start(s, job, NULL);
+        mgr_wake(s);
+    }
+}
+
+
+static int
+mgr_keep_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
+{
+    int  rc, more;
+
+    (void) job;
+    (void) out;
+
+    more = IMS_POOL_OK;
     rc = ims_pool_begin(s->pool);
 
     if (rc == IMS_POOL_OK) {
 
         rc = ims_pool_tick(s->pool);
 
-        if (ims_pool_broken(s->pool)) {
+        if (rc < 0 || ims_pool_broken(s->pool)) {
             ims_pool_abort(s->pool);
+            rc = rc < 0 ? rc : IMS_POOL_INTERNAL;
 
         } else {
-
-            if (rc == IMS_POOL_MORE) {
-                s->tick--;          /* again in a second */
-            }
-
+            more = rc;
             rc = ims_pool_commit(s->pool);
             s->commits++;
         }
@@ -675,6 +712,14 @@ mgr_batch_tick(mgr_server_t *s)
         mgr_log(MGR_LOG_ALERT, "housekeeping failed: %s",
                 ims_pool_strerror(rc));
     }
+
+    if (rc == IMS_POOL_OK && more == IMS_POOL_MORE) {
+        return IMS_POOL_MORE;
+    }
+
+    s->keeping = 0;
+
+    return rc;
 }
 
 

@@ -38,6 +38,9 @@ static const mgr_command_t  mgr_commands[] = {
 
     { "POOL", "CREATE", ADMIN, MGR_CMD_WRITE, 4, ANY, mgr_cmd_pool_create },
     { "POOL", "ALTER", ADMIN, MGR_CMD_WRITE, 3, ANY, mgr_cmd_pool_alter },
+    { "POOL", "DISABLE", ADMIN, MGR_CMD_WRITE, 3, 4, mgr_cmd_pool_disable },
+    { "POOL", "ENABLE", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_pool_enable },
+    { "POOL", "DROP", ADMIN, MGR_CMD_WRITE, 3, 4, mgr_cmd_pool_drop },
     { "POOL", "LIST", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_pool_list },
     { "POOL", "STAT", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_pool_stat },
 
@@ -46,15 +49,24 @@ static const mgr_command_t  mgr_commands[] = {
     { "IMPORT", "END", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_import_end },
     { "IMPORT", "ABORT", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_import_abort },
 
+    { "IDENTITY", "ADD", ADMIN, MGR_CMD_WRITE, 7, 6 + IMS_POOL_IMPUS,
+      mgr_cmd_identity_add },
+    { "IDENTITY", "DISABLE", ADMIN, MGR_CMD_WRITE, 3, 4,
+      mgr_cmd_identity_disable },
+    { "IDENTITY", "ENABLE", ADMIN, MGR_CMD_WRITE, 3, 3,
+      mgr_cmd_identity_enable },
+    { "IDENTITY", "REMOVE", ADMIN, MGR_CMD_WRITE, 3, 3,
+      mgr_cmd_identity_remove },
+
     { "SHOW", "LEASE", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_show_lease },
     { "SHOW", "IMPU", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_show_impu },
     { "SHOW", "IMPI", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_show_impi },
     { "SHOW", "USER", ADMIN, MGR_CMD_AFTER, 5, 5, mgr_cmd_show_user },
     { "LIST", NULL, ADMIN, MGR_CMD_AFTER, 4, 5, mgr_cmd_list },
 
-    { "REVOKE", "LEASE", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_revoke_lease },
-    { "REVOKE", "IMPU", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_revoke_impu },
-    { "REVOKE", "USER", ADMIN, MGR_CMD_WRITE, 5, 5, mgr_cmd_revoke_user },
+    { "REVOKE", "LEASE", ADMIN, MGR_CMD_WRITE, 3, 4, mgr_cmd_revoke_lease },
+    { "REVOKE", "IMPU", ADMIN, MGR_CMD_WRITE, 3, 4, mgr_cmd_revoke_impu },
+    { "REVOKE", "USER", ADMIN, MGR_CMD_WRITE, 5, 6, mgr_cmd_revoke_user },
     { "REVOKE", "POOL", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_revoke_pool },
 
     { "CHECK", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_check },
@@ -87,6 +99,7 @@ static const struct {
     { IMS_POOL_EXISTS, "EXISTS the name is taken" },
     { IMS_POOL_BADARG, "BADARG not acceptable" },
     { IMS_POOL_BUSY, "BUSY another import is under way" },
+    { IMS_POOL_NOTEMPTY, "NOTEMPTY the pool has identities" },
     { IMS_POOL_NOSPACE, "NOSPACE map or disk is full" },
     { 0, NULL }
 };

@@ -103,6 +103,15 @@ void mgr_cmd_revoke_user(mgr_call_t *call);
 void mgr_cmd_revoke_pool(mgr_call_t *call);
 void mgr_cmd_check(mgr_call_t *call);
 
+/* mgr_life.c */
+void mgr_cmd_identity_add(mgr_call_t *call);
+void mgr_cmd_identity_disable(mgr_call_t *call);
+void mgr_cmd_identity_enable(mgr_call_t *call);
+void mgr_cmd_identity_remove(mgr_call_t *call);
+void mgr_cmd_pool_disable(mgr_call_t *call);
+void mgr_cmd_pool_enable(mgr_call_t *call);
+void mgr_cmd_pool_drop(mgr_call_t *call);
+
 /* mgr_import.c */
 void mgr_cmd_import_begin(mgr_call_t *call);
 void mgr_cmd_import_rows(mgr_call_t *call);

@@ -572,6 +572,15 @@ mgr_on_check(uv_check_t *h)
         uv_idle_stop(&s->idle);
 
     } else {
+        mgr_wake(s);
+    }
+}
+
+
+void
+mgr_wake(mgr_server_t *s)
+{
+    if (!s->stopping) {
         uv_idle_start(&s->idle, mgr_on_idle);
     }
 }

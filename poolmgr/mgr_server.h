@@ -109,6 +109,8 @@ struct mgr_server_s {
     int                  exit_code;
     unsigned             stopping:1;
     unsigned             fatal:1;       /* stop after this batch */
+    unsigned             housekeep:1;   /* there is more of it to do */
+    unsigned             keeping:1;     /* by a job */
 
     uint8_t              buf[64 * 1024];    /* one read at a time */
 };
@@ -127,6 +129,9 @@ void mgr_server_stop(mgr_server_t *s, int exit_code);
 void mgr_ready(mgr_conn_t *c);
 void mgr_ready_first(mgr_conn_t *c);
 mgr_conn_t *mgr_ready_pop(mgr_server_t *s);
+
+/* There is work: the next poll does not wait. */
+void mgr_wake(mgr_server_t *s);
 
 /*
  * Writes what out holds, as far as the peer takes it, and closes if the

@@ -27,7 +27,11 @@
 
 
 typedef struct {
-    uint32_t  user;
+    uint32_t  user;             /* whose way back leads here */
+    uint32_t  last;             /* who had it last */
+    bool      barred;
+    bool      off;
+    bool      closing;
     uint64_t  lease;
     uint64_t  end;
     uint64_t  promised;
@@ -58,7 +62,7 @@ typedef struct {
     uint64_t   seed;
     uint64_t   term;
     uint64_t   ident0;
-    uint64_t   count[10];
+    uint64_t   count[14];
 } run_t;
 
 
@@ -72,7 +76,17 @@ below(run_t *r, uint64_t n)
 static bool
 m_leased(const m_t *m, const m_ident_t *i)
 {
-    return i->lease > m->fence && m->now < i->end;
+    return i->lease > m->fence && m->now < i->end && !i->off;
+}
+
+
+/* may it be given to this user as a new one? */
+
+static bool
+m_free(const m_t *m, const m_ident_t *i, uint32_t user)
+{
+    return i->rest <= m->now && !i->off && !i->closing
+           && !(i->barred && i->last == user);
 }
 
 
@@ -106,7 +120,7 @@ static void
 m_extend(m_t *m, m_ident_t *i, uint64_t sid, uint64_t told)
 {
     unsigned  k, n;
-    uint64_t  first;
+    uint64_t  first, end;
 
     for (k = 0, n = 0, first = UINT64_MAX; k < SIDS; k++) {
         if (i->send[k] <= m->now) {
@@ -126,8 +140,13 @@ m_extend(m_t *m, m_ident_t *i, uint64_t sid, uint64_t told)
         m->out_of = (unsigned) (i - m->id);
     }
 
-    i->send[sid] = m->now + m->ttl > i->send[sid] ? m->now + m->ttl
-                                                  : i->send[sid];
+    end = m->now + m->ttl;
+
+    if (i->closing && end > i->end) {
+        end = i->end;
+    }
+
+    i->send[sid] = end > i->send[sid] ? end : i->send[sid];
     assert_int_equal(i->send[sid], told);
 
     if (i->end < i->send[sid]) {
@@ -212,6 +231,16 @@ m_granted(run_t *r, const m_ident_t *i, const ims_pool_grant_t *g)
 
 
 static void
+m_end(run_t *r, m_ident_t *i)
+{
+    i->end = r->m.now;
+    memset(i->send, 0, sizeof(i->send));
+    r->m.feed++;
+    r->count[6]++;
+}
+
+
+static void
 op_acquire(run_t *r)
 {
     int               rc;
@@ -221,7 +250,7 @@ op_acquire(run_t *r)
     uint32_t          user;
     uint64_t          sid;
     unsigned          k;
-    m_ident_t        *i;
+    m_ident_t        *i, *old;
     ims_pool_who_t    w;
     ims_pool_grant_t  g;
 
@@ -233,7 +262,9 @@ op_acquire(run_t *r)
     rc = ims_pool_acquire(r->f.w, &w, &g);
     i = m_of(m, user);
 
-    if (i != NULL && m_leased(m, i)) {
+    if (i != NULL && m_leased(m, i)
+        && !(i->closing && i->end - m->now < 65000))
+    {
         assert_int_equal(rc, IMS_POOL_OK);
         assert_int_equal(g.how, IMS_POOL_SAME);
         m_extend(m, i, sid, g.end);
@@ -250,14 +281,17 @@ op_acquire(run_t *r)
         return;
     }
 
-    if (i != NULL) {
+    if (i != NULL && !i->off && !i->closing && !i->barred) {
         assert_int_equal(rc, IMS_POOL_OK);
         assert_int_equal(g.how, IMS_POOL_RETURNED);
         r->count[2]++;
 
     } else {
-        for (k = 0, free_one = false, fits = false; k < IDENTS; k++) {
-            free_one |= m->id[k].rest <= m->now;
+        old = i;
+        fits = g.retry_s == 60;
+
+        for (k = 0, free_one = false; k < IDENTS; k++) {
+            free_one |= m_free(m, &m->id[k], user);
             fits |= (m->id[k].rest - m->now + 999) / 1000 == g.retry_s;
         }
 
@@ -271,6 +305,17 @@ op_acquire(run_t *r)
         assert_int_equal(rc, IMS_POOL_OK);
         assert_int_equal(g.how, IMS_POOL_NEW);
         i = &m->id[g.ident - r->ident0];
+        assert_true(m_free(m, i, user));
+
+        if (old != NULL && old != i) {
+
+            if (m_leased(m, old)) {
+                m_end(r, old);
+                r->count[11]++;
+            }
+
+            old->user = NOBODY;
+        }
 
         /* the one thing that all of this is for */
 
@@ -281,6 +326,8 @@ op_acquire(run_t *r)
     }
 
     i->user = user;
+    i->last = user;
+    i->barred = false;
     i->lease = ++m->last_lease;
     i->end = m->now;
     memset(i->send, 0, sizeof(i->send));
@@ -338,7 +385,7 @@ op_renew(run_t *r)
     rc = ims_pool_renew(r->f.w, &w, r->ident0 + (uint64_t) (i - r->m.id),
                         lease, &g);
 
-    if (!m_own(r, i, &w, lease)) {
+    if (!m_own(r, i, &w, lease) || i->closing) {
         assert_int_equal(rc, IMS_POOL_ENDED);
         return;
     }
@@ -348,16 +395,6 @@ op_renew(run_t *r)
     assert_int_equal(r->m.out, 0);
     m_granted(r, i, &g);
     r->count[5]++;
-}
-
-
-static void
-m_end(run_t *r, m_ident_t *i)
-{
-    i->end = r->m.now;
-    memset(i->send, 0, sizeof(i->send));
-    r->m.feed++;
-    r->count[6]++;
 }
 
 
@@ -404,30 +441,32 @@ static void
 op_revoke(run_t *r)
 {
     int         rc;
+    bool        bar;
     char        buf[64];
     unsigned    n;
     m_ident_t  *i;
 
     i = &r->m.id[below(r, IDENTS)];
+    bar = below(r, 4) == 0;
 
     switch (below(r, 3)) {
 
     case 0:
         rc = ims_pool_revoke_lease(r->f.w,
                                    r->ident0 + (uint64_t) (i - r->m.id),
-                                   i->lease, &n);
+                                   i->lease, bar, &n);
         break;
 
     case 1:
         snprintf(buf, sizeof(buf), "sip:web-%06u@ims.example",
                  (unsigned) (i - r->m.id) + 1);
-        rc = ims_pool_revoke_impu(r->f.w, S(buf), &n);
+        rc = ims_pool_revoke_impu(r->f.w, S(buf), bar, &n);
         break;
 
     default:
         snprintf(buf, sizeof(buf), "user-%u", i->user);
         rc = ims_pool_revoke_user(r->f.w, IMS_STR_NULL, IMS_STR("example"),
-                                  S(buf), &n);
+                                  S(buf), bar, &n);
 
         if (i->user == NOBODY) {
             assert_int_equal(rc, IMS_POOL_NOTFOUND);
@@ -436,14 +475,59 @@ op_revoke(run_t *r)
     }
 
     if (!m_leased(&r->m, i)) {
-        assert_int_equal(rc, IMS_POOL_ENDED);
+        assert_int_equal(rc, bar && i->lease ? IMS_POOL_OK : IMS_POOL_ENDED);
         assert_int_equal(n, 0);
+        i->barred |= bar && i->lease;
         return;
     }
 
     assert_int_equal(rc, IMS_POOL_OK);
     assert_int_equal(n, 1);
+    i->barred |= bar;
+    r->count[10] += bar;
     m_end(r, i);
+}
+
+
+/* disabled: at once, or with the lease's end; and enabled again */
+
+static void
+op_disable(run_t *r)
+{
+    bool        now, ended;
+    char        buf[64];
+    unsigned    k;
+    m_ident_t  *i;
+
+    k = (unsigned) below(r, IDENTS);
+    i = &r->m.id[k];
+    snprintf(buf, sizeof(buf), below(r, 2) ? "sip:web-%06u@ims.example"
+                                           : "web-%06u@ims.example", k + 1);
+
+    if (below(r, 2)) {
+        assert_int_equal(ims_pool_enable(r->f.w, S(buf)), IMS_POOL_OK);
+        i->off = false;
+        i->closing = false;
+        return;
+    }
+
+    now = below(r, 2);
+    assert_int_equal(ims_pool_disable(r->f.w, S(buf), now, &ended),
+                     IMS_POOL_OK);
+    assert_int_equal(ended, now && m_leased(&r->m, i));
+
+    if (m_leased(&r->m, i) && !now) {
+        i->closing = true;
+        r->count[12]++;
+        return;
+    }
+
+    if (ended) {
+        m_end(r, i);
+    }
+
+    i->off = true;
+    r->count[13]++;
 }
 
 
@@ -529,6 +613,9 @@ op(run_t *r)
 
     } else if (what < 960) {
         op_alter(r);
+
+    } else if (what < 980) {
+        op_disable(r);
 
     } else {
         assert_true(ims_pool_tick(r->f.w) >= 0);
@@ -627,7 +714,8 @@ compare(run_t *r, const m_t *before)
         assert_int_equal(l.rec.promised, i->promised);
         assert_int_equal(l.rec.rest, i->rest);
         assert_int_equal(l.fence, r->m.fence);
-        assert_true(l.rec.avail <= l.rec.rest);
+        assert_true(l.rec.avail <= l.rec.rest
+                    || (l.rec.avail == UINT64_MAX && (i->off || i->closing)));
         assert_true(l.rec.rest >= before->id[k].rest);
         assert_true(l.rec.promised >= before->id[k].promised);
 
@@ -721,7 +809,8 @@ test_model(void **state)
 
     print_message("%u steps: %llu same, %llu held, %llu returned, "
                   "%llu exhausted, %llu new, %llu renewed, %llu ended, "
-                  "%llu fences, %llu ousted, %llu left\n", STEPS,
+                  "%llu fences, %llu ousted, %llu left, %llu barred, "
+                  "%llu cut, %llu closing, %llu off\n", STEPS,
                   (unsigned long long) r->count[0],
                   (unsigned long long) r->count[1],
                   (unsigned long long) r->count[2],
@@ -731,10 +820,14 @@ test_model(void **state)
                   (unsigned long long) r->count[6],
                   (unsigned long long) r->count[7],
                   (unsigned long long) r->count[8],
-                  (unsigned long long) r->count[9]);
+                  (unsigned long long) r->count[9],
+                  (unsigned long long) r->count[10],
+                  (unsigned long long) r->count[11],
+                  (unsigned long long) r->count[12],
+                  (unsigned long long) r->count[13]);
 
-    for (k = 0; k < 10; k++) {
-        assert_true(r->count[k] > 20);
+    for (k = 0; k < 14; k++) {
+        assert_true(r->count[k] > (k == 11 ? 0 : 20));
     }
 
     fixture_end(&r->f);

@@ -472,7 +472,7 @@ test_stress(void **state)
                 && rnd(&seed) % 3)
             {
                 assert_int_equal(ims_pool_revoke_lease(p.f.w, g.ident,
-                                                       g.lease, &n), 0);
+                                                       g.lease, false, &n), 0);
             }
         }
 

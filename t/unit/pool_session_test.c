@@ -256,11 +256,11 @@ test_per_session(void **state)
     begin(&f);
     assert_int_equal(ims_pool_revoke_user(f.w, IMS_STR_NULL,
                                           IMS_STR("example"),
-                                          IMS_STR("alice"), &n), 0);
+                                          IMS_STR("alice"), false, &n), 0);
     assert_int_equal(n, 3);
     assert_int_equal(ims_pool_revoke_user(f.w, IMS_STR_NULL,
                                           IMS_STR("example"),
-                                          IMS_STR("alice"), &n),
+                                          IMS_STR("alice"), false, &n),
                      IMS_POOL_ENDED);
     commit(&f);
     check_clean(&f);

@@ -492,28 +492,31 @@ test_line_6(void **state)
     memset(rows, 0, sizeof(rows));
 
     begin(&f);
-    assert_int_equal(ims_pool_revoke_lease(f.w, a.ident, a.lease, &n), 0);
+    assert_int_equal(ims_pool_revoke_lease(f.w, a.ident, a.lease,
+                                           false, &n), 0);
     assert_int_equal(n, 1);
-    assert_int_equal(ims_pool_revoke_lease(f.w, a.ident, a.lease, &n),
+    assert_int_equal(ims_pool_revoke_lease(f.w, a.ident, a.lease, false, &n),
                      IMS_POOL_ENDED);
-    assert_int_equal(ims_pool_revoke_lease(f.w, b.ident, b.lease + 9, &n),
+    assert_int_equal(ims_pool_revoke_lease(f.w, b.ident, b.lease + 9,
+                                           false, &n),
                      IMS_POOL_ENDED);
-    assert_int_equal(ims_pool_revoke_lease(f.w, 77, 1, &n),
+    assert_int_equal(ims_pool_revoke_lease(f.w, 77, 1, false, &n),
                      IMS_POOL_NOTFOUND);
 
     /* any spelling that folds to the same */
 
     assert_int_equal(ims_pool_revoke_impu(f.w,
-                         IMS_STR("SIP:Web-000002@IMS.example:5060"), &n), 0);
+                         IMS_STR("SIP:Web-000002@IMS.example:5060"),
+                         false, &n), 0);
     assert_int_equal(n, 1);
-    assert_int_equal(ims_pool_revoke_impu(f.w, IMS_STR("sip:x@y"), &n),
+    assert_int_equal(ims_pool_revoke_impu(f.w, IMS_STR("sip:x@y"), false, &n),
                      IMS_POOL_NOTFOUND);
 
     assert_int_equal(ims_pool_revoke_user(f.w, IMS_STR_NULL,
-                         IMS_STR("example"), IMS_STR("carol"), &n), 0);
+                         IMS_STR("example"), IMS_STR("carol"), false, &n), 0);
     assert_int_equal(n, 1);
     assert_int_equal(ims_pool_revoke_user(f.w, IMS_STR("web"),
-                         IMS_STR("other"), IMS_STR("dave"), &n),
+                         IMS_STR("other"), IMS_STR("dave"), false, &n),
                      IMS_POOL_NOTFOUND);
     commit(&f);
 
@@ -787,7 +790,8 @@ test_abort(void **state)
     begin(&f);
     w = who("bob", 2);
     assert_int_equal(ims_pool_acquire(f.w, &w, &b), IMS_POOL_OK);
-    assert_int_equal(ims_pool_revoke_lease(f.w, a.ident, a.lease, &n), 0);
+    assert_int_equal(ims_pool_revoke_lease(f.w, a.ident, a.lease,
+                                           false, &n), 0);
     ims_pool_abort(f.w);
 
     assert_int_equal(ims_pool_info(f.w, &after), 0);
@@ -804,7 +808,8 @@ test_abort(void **state)
     f.v.boottime += 50;
     assert_int_equal(ims_pool_acquire(f.w, &w, &b), IMS_POOL_OK);
     assert_int_equal(b.now, t);
-    assert_int_equal(ims_pool_revoke_lease(f.w, b.ident, b.lease, &n), 0);
+    assert_int_equal(ims_pool_revoke_lease(f.w, b.ident, b.lease,
+                                           false, &n), 0);
     assert_int_equal(ims_pool_renew(f.w, &w, b.ident, b.lease, &b),
                      IMS_POOL_ENDED);
     commit(&f);
