@@ -34,9 +34,6 @@ ims_str_t ims_proxy_asserted(const ims_flow_data_t *d, const ims_sip_msg_t *m);
 /* The default of the set, or the member that called names, if it does. */
 ims_str_t ims_proxy_called(const ims_flow_data_t *d, ims_str_t called);
 
-/* True if a Privacy header asks for "id" (RFC 3325 9.3). */
-bool ims_proxy_private(const ims_sip_msg_t *m);
-
 
 /* -- routes -------------------------------------------------------------- */
 

@@ -74,37 +74,3 @@ ims_proxy_called(const ims_flow_data_t *d, ims_str_t called)
 
     return ims_proxy_member(d, called, &hit);
 }
-
-
-bool
-ims_proxy_private(const ims_sip_msg_t *m)
-{
-    uint16_t    i;
-    ims_str_t   rest, word;
-    const uint8_t  *p, *end;
-
-    for (i = m->first[IMS_SIP_H_PRIVACY]; i != IMS_SIP_NONE;
-         i = m->hdr[i].next)
-    {
-        rest = m->hdr[i].value;
-        p = rest.p;
-        end = rest.p + rest.n;
-
-        while (p < end) {
-            word.p = p;
-
-            while (p < end && *p != ';' && *p != ',') {
-                p++;
-            }
-
-            word.n = (size_t) (p - word.p);
-            p++;
-
-            if (ims_str_caseeq(ims_str_trim(word), IMS_STR("id"))) {
-                return true;
-            }
-        }
-    }
-
-    return false;
-}

@@ -198,23 +198,6 @@ identity_called(void **state)
 
 
 static void
-privacy(void **state)
-{
-    (void) state;
-
-    assert_false(ims_proxy_private(message("")));
-    assert_false(ims_proxy_private(message("Privacy: none\r\n")));
-    assert_false(ims_proxy_private(message("Privacy: idx;xid\r\n")));
-    assert_false(ims_proxy_private(message("Privacy: \r\n")));
-    assert_true(ims_proxy_private(message("Privacy: id\r\n")));
-    assert_true(ims_proxy_private(message("Privacy: ID\r\n")));
-    assert_true(ims_proxy_private(message("Privacy: header; id ;critical\r\n")));
-    assert_true(ims_proxy_private(message("Privacy: user\r\n"
-                                          "Privacy: id\r\n")));
-}
-
-
-static void
 routes_of_all_lines(void **state)
 {
     ims_proxy_routes_t  r;
@@ -525,7 +508,6 @@ main(void)
         cmocka_unit_test(identity_is_the_stored_text),
         cmocka_unit_test(identity_of_nobody),
         cmocka_unit_test(identity_called),
-        cmocka_unit_test(privacy),
         cmocka_unit_test(routes_of_all_lines),
         cmocka_unit_test(routes_too_many),
         cmocka_unit_test(route_parts),
