@@ -399,7 +399,6 @@ struct ngx_http_ims_worker_s {
 
     ngx_uint_t                    exit_turns;       /* looks for a successor */
     uint32_t                      core_min;         /* s; raised by any 423 */
-    unsigned                      succeeded:1;      /* newer workers live */
     unsigned                      leaving:1;
 };
 

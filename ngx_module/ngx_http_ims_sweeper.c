@@ -53,6 +53,11 @@ ngx_http_ims_sweeper_timer(ngx_event_t *ev)
 {
     ngx_http_ims_worker_t  *w;
 
+    if (ngx_exiting) {
+        /* left to those that follow: an answer awaited would keep this one */
+        return;
+    }
+
     w = ngx_http_ims_worker;
 
     w->sweep.now_ms = ims_boottime_ms();

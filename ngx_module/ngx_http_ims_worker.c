@@ -202,8 +202,10 @@ ngx_http_ims_worker_quit(ngx_http_ims_worker_t *w)
         return;
     }
 
-    if (w->succeeded || ngx_http_ims_worker_successor(w)) {
-        w->succeeded = 1;
+    /* looked for each time: those that followed may be told to quit as well */
+
+    if (ngx_http_ims_worker_successor(w)) {
+        w->exit_turns = 0;
         return;
     }
 
