@@ -108,6 +108,7 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(originating,              "requests of clients forwarded")              \
     X(terminating,              "requests of the core handed to clients")     \
     X(held,                     "in-dialog requests held for a client")       \
+    X(hangup,                   "late answers hung up: nobody waited")        \
     X(trans_limit,              "requests over the transaction limit")        \
     X(response_lost,            "responses without a way back to the core")   \
     X(response_unmatched,       "responses without a record")                 \

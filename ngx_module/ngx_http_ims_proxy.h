@@ -102,6 +102,12 @@ void ngx_http_ims_cancel_send(ims_trans_t *t);
 void ngx_http_ims_cancel_ack(ims_trans_t *t, const ims_sip_msg_t *m);
 
 
+/* ngx_http_ims_hangup.c */
+
+/* a 2xx of an INVITE that is over for the client: ACK and BYE */
+void ngx_http_ims_hangup(ims_trans_t *t, ims_sip_msg_t *m);
+
+
 /* ngx_http_ims_ingress.c */
 
 void ngx_http_ims_ingress_of_link(ims_trans_ingress_t *in,

@@ -264,6 +264,11 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
     }
 
     if (ngx_http_ims_response_late(t, m)) {
+
+        if (t->answered && t->invite && m->status / 100 == 2) {
+            ngx_http_ims_hangup(t, m);
+        }
+
         return;
     }
 
@@ -271,6 +276,10 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
 
     if (s && (s->serial != d->serial || s->close_sent || s->peer_gone)) {
         s = NULL;
+    }
+
+    if (s == NULL && t->invite && m->status / 100 == 2) {
+        ngx_http_ims_hangup(t, m);
     }
 
     if (s && m->status == 503) {

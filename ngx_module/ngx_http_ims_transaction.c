@@ -238,7 +238,11 @@ ngx_http_ims_trans_done(ims_trans_t *t, ngx_uint_t status)
 
     /* what was kept for other tries is of no more use */
 
-    ims_trans_drop(w->trans, &t->request);
+    if (!t->invite || !t->answered) {
+        /* an INVITE that we answered may yet be answered by the core */
+        ims_trans_drop(w->trans, &t->request);
+    }
+
     ims_trans_drop(w->trans, &t->response);
 
     ngx_http_ims_trans_deadline(t, ims_boottime_ms() + 64 * NGX_HTTP_IMS_T1);

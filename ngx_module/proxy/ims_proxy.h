@@ -84,5 +84,16 @@ bool ims_proxy_hashes(const ims_sip_msg_t *m, unsigned skip_via,
 ptrdiff_t ims_proxy_hop(uint8_t *dst, size_t cap, const ims_sip_msg_t *sent,
     ims_str_t method, ims_str_t to);
 
+/*
+ * A request inside the dialog that a 2xx of our INVITE has made, as the
+ * INVITE's sender would write it: target is its Contact, Route its
+ * Record-Route values above ours, reversed.  The length, or -1: it does not
+ * fit, or the 2xx has no Contact.
+ */
+ptrdiff_t ims_proxy_in_dialog(uint8_t *dst, size_t cap,
+    const ims_sip_msg_t *sent, const ims_sip_msg_t *ok,
+    const ims_proxy_routes_t *rr, unsigned ours, ims_str_t method,
+    uint32_t cseq, ims_str_t via);
+
 
 #endif /* _IMS_PROXY_H_INCLUDED_ */

@@ -50,3 +50,47 @@ ims_proxy_hop(uint8_t *dst, size_t cap, const ims_sip_msg_t *sent,
 
     return o.over ? -1 : (ptrdiff_t) o.n;
 }
+
+
+ptrdiff_t
+ims_proxy_in_dialog(uint8_t *dst, size_t cap, const ims_sip_msg_t *sent,
+    const ims_sip_msg_t *ok, const ims_proxy_routes_t *rr, unsigned ours,
+    ims_str_t method, uint32_t cseq, ims_str_t via)
+{
+    unsigned        i;
+    ims_out_t       o;
+    ims_str_t       contact;
+    ims_sip_addr_t  target;
+
+    if (ims_sip_value_first(ok, IMS_SIP_H_CONTACT, &contact) < 1
+        || !ims_sip_addr_parse(contact, &target) || ours > rr->n)
+    {
+        return -1;
+    }
+
+    o = ims_out_set(dst, cap);
+
+    ims_out_str(&o, method);
+    ims_out_c(&o, ' ');
+    ims_out_str(&o, target.uri);
+    ims_out_z(&o, " SIP/2.0\r\n");
+
+    ims_proxy_line(&o, "Via", via);
+
+    for (i = ours; i > 0; i--) {
+        ims_proxy_line(&o, "Route", rr->value[i - 1]);
+    }
+
+    ims_out_z(&o, "Max-Forwards: 70\r\n");
+    ims_proxy_line(&o, "From", ims_sip_hdr_value(sent, IMS_SIP_H_FROM));
+    ims_proxy_line(&o, "To", ims_sip_hdr_value(ok, IMS_SIP_H_TO));
+    ims_proxy_line(&o, "Call-ID", sent->call_id);
+
+    ims_out_z(&o, "CSeq: ");
+    ims_out_u64(&o, cseq);
+    ims_out_c(&o, ' ');
+    ims_out_str(&o, method);
+    ims_out_z(&o, "\r\nContent-Length: 0\r\n\r\n");
+
+    return o.over ? -1 : (ptrdiff_t) o.n;
+}
