@@ -636,6 +636,7 @@ void ngx_http_ims_sweeper_failed(ims_trans_t *t);
 /* ngx_http_ims_transaction.c: records, deadlines, sending */
 
 #define NGX_HTTP_IMS_T1           500               /* ms, RFC 3261 17 */
+#define NGX_HTTP_IMS_T4           5000
 
 /* which procedure a record belongs to */
 #define NGX_HTTP_IMS_TRANS_REGISTER    1

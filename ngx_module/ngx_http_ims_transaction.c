@@ -245,7 +245,17 @@ ngx_http_ims_trans_done(ims_trans_t *t, ngx_uint_t status)
 
     ims_trans_drop(w->trans, &t->response);
 
-    ngx_http_ims_trans_deadline(t, ims_boottime_ms() + 64 * NGX_HTTP_IMS_T1);
+    /*
+     * What comes late for an INVITE, or for what we have answered ourselves, is
+     * still to be recognised.  Else streams leave nothing to absorb but what is
+     * on its way (RFC 3261 17.1.2: Timers J and K are 0 there), and a chatty
+     * flow shall not run into its limit with records that are done with.
+     */
+
+    ngx_http_ims_trans_deadline(t, ims_boottime_ms()
+                                   + (t->invite || t->answered
+                                      ? 64 * NGX_HTTP_IMS_T1
+                                      : NGX_HTTP_IMS_T4));
 }
 
 
