@@ -30,7 +30,7 @@ plan(skip_all => 'no kamailio')
 
 node_ready();
 
-plan(tests => 24);
+plan(tests => 29);
 
 ims_module();
 ims_program('ims-poolmgr');
@@ -56,11 +56,13 @@ my ($status, $out) = ims_run(@run, '--check');
 
 is($status, 0, 'check') or diag($out);
 
-for my $step (1 .. 6) {
+for my $step (1 .. 10) {
     like($out, qr/^ok $step - /m, "step $step");
 }
 
 like($out, qr/integrity-protected="auth-done"/, 'as the core got it');
+like($out, qr/^ok 9 .* answers 180 200, .* packets of plain RTP/m,
+    'a call with media');
 unlike($out, qr/eyJ[\w-]{10}/, 'no token is shown');
 ok(gone(), 'stopped after the check');
 

@@ -17,7 +17,8 @@
  *     ...
  *     await access.close();                           // sign out
  *
- * With SIP.js the agent is made by sipjs(userAgent, registerer) instead.
+ * With SIP.js the agent is made by sipjs(userAgent, registerer) instead, the
+ * registerer with regId: 1, so that calls outlive a lost connection.
  *
  * Events (EventTarget; event.detail):
  *   identity   { identity, previous }  another identity than before (or the

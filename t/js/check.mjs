@@ -1,6 +1,9 @@
-// The six steps of the call flow, walked by a real SIP stack: JsSIP over
-// wss. One line a step, with what was seen on the wire; exit 1 at the first
-// that fails.
+// The call flow, walked by real SIP stacks over wss: registration by JsSIP,
+// messages between it and SIP.js, calls between two users of SIP.js. One line
+// a step, with what was seen on the wire; exit 1 at the first that fails.
+//
+// Node has no WebRTC: the calls' media are plain RTP over the loopback. Two
+// browsers with audio and video are in t/browser_call.t.
 //
 //   node check.mjs --base https://localhost:8443 [--user NAME]
 //                  [--origin URL] [--core-log FILE]
@@ -12,9 +15,12 @@ import { readFile } from 'node:fs/promises';
 
 import { ImsAccess, jssip } from '../../wic/ims-access.js';
 import {
-    JsSIP, browserFetch, browserSocket, header, mask, options, sleep,
-    upgradeStatus, within,
+    JsSIP, browserFetch, browserSocket, header, mask, must, options, sleep,
+    until, upgradeStatus, within,
 } from './lib.mjs';
+import {
+    SipUser, asserted, ended, established, received,
+} from './sipjs_user.mjs';
 
 const o = options();
 const base = o.base ?? 'https://localhost:8443';
@@ -26,13 +32,6 @@ let step = 'start';
 
 function say(number, text) {
     console.log(`ok ${number} - ${text}`);
-}
-
-
-function must(good, why) {
-    if (!good) {
-        throw new Error(why);
-    }
 }
 
 
@@ -51,6 +50,85 @@ async function coreGot(fits) {
     }
 
     throw new Error('it did not come to the core');
+}
+
+
+// a message by JsSIP, and one to it; who it is from is the network's word
+
+async function messages(ua, id, second) {
+    step = '7 message';
+
+    const status = await within(10, new Promise((resolve, reject) => {
+        ua.sendMessage(second.impu, 'hello', { eventHandlers: {
+            succeeded: ({ response }) => resolve(response.status_code),
+            failed: ({ response, cause }) =>
+                reject(new Error(`answered ${response?.status_code ?? cause}`)),
+        } });
+    }), 'an answer to the message');
+    const message = await second.wrote();
+
+    must(message.body === 'hello', 'another text came');
+    must(asserted(message) === `<${id.impu}>`, `from ${asserted(message)}`);
+
+    say(7, `message of JsSIP to SIP.js: ${status}, came with `
+           + `P-Asserted-Identity ${asserted(message)}`);
+
+    step = '8 message back';
+
+    const came = new Promise((resolve) => {
+        ua.on('newMessage', ({ originator, request }) => {
+            if (originator === 'remote') {
+                resolve(request);
+            }
+        });
+    });
+    const answer = await second.write(id.impu, 'hello yourself');
+    const back = await within(10, came, 'the message');
+
+    must(answer.statusCode === 200, `answered ${answer.statusCode}`);
+    must(back.body === 'hello yourself', 'another text came');
+    must(asserted(back) === `<${second.impu}>`, `from ${asserted(back)}`);
+
+    say(8, `message of SIP.js to JsSIP: ${answer.statusCode}, came with `
+           + `P-Asserted-Identity ${asserted(back)}`);
+}
+
+
+// rung, answered, heard on both sides, hung up by one of them
+
+async function call(number, from, to, byCaller) {
+    step = `${number} call ${byCaller ? '' : 'back'}`.trim();
+
+    const out = await from.call(to);
+    const into = await to.called();
+    const callId = out.request.callId;
+
+    must(asserted(into.request) === `<${from.impu}>`,
+         `from ${asserted(into.request)}`);
+    await into.accept();
+    await established(out, into);
+    await until(() => Math.min(received(out), received(into)) >= 25,
+                'media in both directions');
+
+    const heard = [received(out), received(into)];
+
+    await (byCaller ? out : into).bye();
+    await ended(out, into);
+
+    if (o['core-log']) {
+        const got = await coreGot((text) => text.startsWith('INVITE')
+                                  && header(text, 'Call-ID') === callId);
+
+        must(/^<sip:orig@/.test(header(got, 'Route') ?? ''),
+             `Route: ${header(got, 'Route')}`);
+        must(!/Bearer/i.test(got), 'the token went on to the core');
+    }
+
+    say(number, `call by SIP.js: ${from.impu} to ${to.impu}, answers `
+        + `${out.answers.map((m) => m.statusCode).join(' ')}, `
+        + `P-Asserted-Identity ${asserted(into.request)}, ${heard[0]} and `
+        + `${heard[1]} packets of plain RTP (no WebRTC in Node), `
+        + `BYE by the ${byCaller ? 'caller' : 'called one'}`);
 }
 
 
@@ -172,9 +250,20 @@ async function walk() {
 
     say(6, `registered: Contact ${header(answer, 'Contact')}`);
 
+    step = '7 two more users';
+
+    const second = await SipUser.start({ base, origin, user: `${user}-2` });
+    const third = await SipUser.start({ base, origin, user: `${user}-3` });
+
+    await messages(ua, id, second);
+    await call(9, second, third, true);
+    await call(10, third, second, false);
+
     step = 'sign-out';
 
     await access.close();
+    await second.stop();
+    await third.stop();
 
     must(sent.some((text) => /^Expires:\s*0\r$/mi.test(text)),
          'no de-REGISTER was sent');
