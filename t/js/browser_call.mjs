@@ -300,6 +300,26 @@ await check('a connection is lost: told, back, the call goes on', async () => {
            + await alice.text('notice');
 });
 
+await check('another network: ICE starts again when it is back', async () => {
+    const ufrag = () => bob.page.evaluate(() => /a=ice-ufrag:(\S+)/.exec(
+        globalThis.testPeers.at(-1).remoteDescription.sdp)[1]);
+    const before = await ufrag();
+
+    // what a browser says some seconds after the way of the media broke
+    await alice.page.evaluate(() => {
+        Object.defineProperty(globalThis.testPeers.at(-1),
+                              'iceConnectionState',
+                              { value: 'disconnected', configurable: true });
+        globalThis.testSockets.at(-1).close();
+    });
+    await until(async () => await ufrag() !== before, 'an offer');
+    await alice.page.evaluate(() => {
+        delete globalThis.testPeers.at(-1).iceConnectionState;
+    });
+    await sleep(0.5);
+    return flowing(await gain(alice, bob));
+});
+
 await check('hung up by the other side, on the new connection', async () => {
     await bob.click('hang-up');
     await Promise.all([alice.idle(), bob.idle()]);
@@ -356,6 +376,20 @@ await check('a message to nobody', async () => {
     await alice.page.fill('#text', 'are you there?');
     await alice.click('send');
     return alice.line('sent', /not delivered: 480/);
+});
+
+await check('hung up without a connection: said when it is back', async () => {
+    await alice.page.fill('#to', bob.impu);
+    await alice.click('dial');
+    await bob.phase('incoming');
+    await bob.click('answer');
+    await Promise.all([alice.phase('talking'), bob.phase('talking')]);
+    await alice.page.evaluate(() => globalThis.testSockets.at(-1).close());
+    await alice.state('wait');
+    await alice.click('hang-up');
+    await alice.phase('leaving');
+    await bob.phase('talking');
+    await Promise.all([alice.idle(), bob.idle()]);
 });
 
 await check('signed out in a call: the other side is told', async () => {
