@@ -91,22 +91,25 @@ function showTime() {
 
     $('call-time').textContent = call.phase === 'talking' ? time : '';
 
+    const muted = call.phase === 'talking' && session.isMuted().audio;
+    const text = TEXT[call.phase] + (muted ? ', muted' : '');
+
     // not told anew each second to those who listen to the page
-    if ($('call-state').textContent !== TEXT[call.phase]) {
-        $('call-state').textContent = TEXT[call.phase];
+    if ($('call-state').textContent !== text) {
+        $('call-state').textContent = text;
     }
 }
 
 setInterval(showTime, 500);
 
 
+// the buttons keep their names: pressed or not says it
 function showMuted() {
     const { audio, video } = session?.isMuted() ?? {};
 
-    $('mute').textContent = audio ? 'Unmute' : 'Mute';
     $('mute').setAttribute('aria-pressed', Boolean(audio));
-    $('camera').textContent = video ? 'Camera on' : 'Camera off';
     $('camera').setAttribute('aria-pressed', Boolean(video));
+    showTime();
 }
 
 

@@ -243,6 +243,8 @@ await check('mute silences one side, and is taken back', async () => {
 
     must(await alice.page.getAttribute('#mute', 'aria-pressed') === 'true',
          'is not shown');
+    must(await alice.text('call-state') === 'In a call, muted',
+         await alice.text('call-state'));
     must(muted.packets > 0 && muted.energy < 1e-6,
          `${muted.energy} is still heard`);
     await alice.shot('call-2-talking');
