@@ -443,7 +443,13 @@ ngx_http_ims_session_timer(ngx_http_ims_session_t *s)
     ngx_msec_t  idle;
 
     if (s->closing) {
-        ngx_http_ims_session_end(s);
+
+        /* before the Close was sent it is not the peer that is late */
+
+        if (s->close_sent) {
+            ngx_http_ims_session_end(s);
+        }
+
         return;
     }
 
@@ -766,6 +772,12 @@ ngx_http_ims_session_end(ngx_http_ims_session_t *s)
     w->nsessions--;
 
     ngx_free(s);
+
+    /* the last of a worker that leaves: it says goodbye to the core now */
+
+    if (ngx_exiting && w->nsessions == 0) {
+        ngx_post_event(&w->tick_event, &ngx_posted_events);
+    }
 
     /* a lost TLS connection is not worth waiting for its close_notify */
 
