@@ -40,6 +40,7 @@ typedef struct ngx_http_ims_link_s     ngx_http_ims_link_t;
 typedef struct ngx_http_ims_group_s    ngx_http_ims_group_t;
 typedef struct ngx_http_ims_pool_s     ngx_http_ims_pool_t;
 typedef struct ngx_http_ims_worker_s   ngx_http_ims_worker_t;
+typedef struct ngx_http_ims_limit_s    ngx_http_ims_limit_t;
 typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
 
 
@@ -51,6 +52,7 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(handshake_bad,            "handshakes refused: method, version, key")   \
     X(origin_missing,           "refused: no Origin")                         \
     X(origin_foreign,           "refused: Origin not on the list")            \
+    X(handshake_limit,          "refused: too many WebSockets")               \
     X(handshake_token_bad,      "refused: bad token at the handshake")        \
     X(handshake_token_missing,  "refused: no token at the handshake")         \
     /* WebSocket */                                                           \
@@ -189,6 +191,7 @@ typedef struct {
     ngx_msec_t                    flow_grace;
     ngx_int_t                     worker_transactions;
     ngx_int_t                     flow_transactions;
+    ngx_int_t                     worker_sessions;  /* 0: no limit */
     size_t                        max_message;
     size_t                        link_queue;       /* bytes a core link holds */
 
@@ -217,6 +220,7 @@ typedef struct {
     ngx_msec_t                    register_timeout;
     time_t                        core_min_expires;
     size_t                        send_queue;
+    ngx_int_t                     address_sessions; /* 0: no limit */
     ngx_str_t                     visited_network;
     ngx_str_t                     access_network;
     ngx_flag_t                    authorization_entity;
@@ -291,6 +295,7 @@ struct ngx_http_ims_session_s {
     ngx_queue_t                   ident_queue;      /* worker->idents */
     ngx_queue_t                   slot_queue;       /* worker->slots */
 
+    ngx_http_ims_limit_t         *limit;            /* of its address */
     ims_ws_t                      ws;
     uint32_t                      serial;           /* in the owner word */
 
@@ -557,6 +562,16 @@ void ngx_http_ims_random(u_char *dst, size_t n);
 /* ngx_http_ims_handshake.c: from HTTP to WebSocket */
 
 char *ngx_http_ims_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+
+
+/* ngx_http_ims_limit.c: WebSockets a worker and an address */
+
+/* is there no room for one more of this connection's address */
+ngx_uint_t ngx_http_ims_limit_reached(ngx_connection_t *c,
+    ngx_http_ims_loc_conf_t *ilcf);
+/* counts one more; NULL: no memory.  Given back when the session ends. */
+ngx_http_ims_limit_t *ngx_http_ims_limit_take(ngx_connection_t *c);
+void ngx_http_ims_limit_give(ngx_http_ims_limit_t *limit);
 
 
 /* ngx_http_ims_session.c: frames in and out, pings, close */

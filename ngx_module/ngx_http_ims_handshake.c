@@ -62,6 +62,13 @@ ngx_http_ims_handshake_handler(ngx_http_request_t *r)
 
     ilcf = ngx_http_get_module_loc_conf(r, ngx_http_ims_module);
 
+    if (ngx_http_ims_limit_reached(r->connection, ilcf)) {
+        ngx_http_ims_count(handshake_limit);
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "ims handshake refused with 503: too many WebSockets");
+        return NGX_HTTP_SERVICE_UNAVAILABLE;
+    }
+
     s = ngx_http_ims_session_create(r, ctx, ilcf);
     if (s == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -157,6 +157,13 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       offsetof(ngx_http_ims_main_conf_t, flow_transactions),
       &ngx_http_ims_trans_bounds },
 
+    { ngx_string("ims_worker_sessions"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, worker_sessions),
+      NULL },
+
     { ngx_string("ims_max_message"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_size_slot,
@@ -241,6 +248,13 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       ngx_conf_set_size_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_ims_loc_conf_t, send_queue),
+      NULL },
+
+    { ngx_string("ims_address_sessions"),
+      NGX_HTTP_IMS_ANY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_ims_loc_conf_t, address_sessions),
       NULL },
 
     { ngx_string("ims_visited_network"),
@@ -707,6 +721,7 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
     imcf->flow_grace = NGX_CONF_UNSET_MSEC;
     imcf->worker_transactions = NGX_CONF_UNSET;
     imcf->flow_transactions = NGX_CONF_UNSET;
+    imcf->worker_sessions = NGX_CONF_UNSET;
     imcf->max_message = NGX_CONF_UNSET_SIZE;
     imcf->link_queue = NGX_CONF_UNSET_SIZE;
 
@@ -726,6 +741,7 @@ ngx_http_ims_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(imcf->flow_grace, 32000);
     ngx_conf_init_value(imcf->worker_transactions, 65536);
     ngx_conf_init_value(imcf->flow_transactions, 64);
+    ngx_conf_init_value(imcf->worker_sessions, 0);
     ngx_conf_init_size_value(imcf->max_message, 65536);
     ngx_conf_init_size_value(imcf->link_queue, 4 * 1024 * 1024);
 
@@ -787,6 +803,7 @@ ngx_http_ims_create_loc_conf(ngx_conf_t *cf)
     ilcf->register_timeout = NGX_CONF_UNSET_MSEC;
     ilcf->core_min_expires = NGX_CONF_UNSET;
     ilcf->send_queue = NGX_CONF_UNSET_SIZE;
+    ilcf->address_sessions = NGX_CONF_UNSET;
     ilcf->authorization_entity = NGX_CONF_UNSET;
     ilcf->identity_user = NGX_CONF_UNSET_PTR;
     ilcf->identity_ws_uri = NGX_CONF_UNSET_PTR;
@@ -814,6 +831,7 @@ ngx_http_ims_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_sec_value(conf->core_min_expires, prev->core_min_expires,
                              60);
     ngx_conf_merge_size_value(conf->send_queue, prev->send_queue, 262144);
+    ngx_conf_merge_value(conf->address_sessions, prev->address_sessions, 0);
     ngx_conf_merge_str_value(conf->visited_network, prev->visited_network, "");
     ngx_conf_merge_str_value(conf->access_network, prev->access_network, "");
     ngx_conf_merge_value(conf->authorization_entity,

@@ -20,6 +20,8 @@
 
 
 static void ngx_http_ims_session_start(ngx_event_t *ev);
+static void ngx_http_ims_session_free_request(ngx_connection_t *c,
+    ngx_http_request_t *r);
 static void ngx_http_ims_session_free_http(ngx_connection_t *c,
     ngx_http_connection_t *hc);
 static void ngx_http_ims_session_wait(ngx_event_t *ev);
@@ -67,6 +69,12 @@ ngx_http_ims_session_create(ngx_http_request_t *r, ngx_http_ims_ctx_t *ctx,
         return NULL;
     }
 
+    s->limit = ngx_http_ims_limit_take(r->connection);
+    if (s->limit == NULL) {
+        ngx_free(s);
+        return NULL;
+    }
+
     s->connection = r->connection;
     s->main = w->main;
     s->conf = ilcf;
@@ -90,6 +98,7 @@ ngx_http_ims_session_create(ngx_http_request_t *r, ngx_http_ims_ctx_t *ctx,
         s->grant = ims_reg_grant_new(ctx->claims, ngx_http_ims_str(&ctx->token),
                                      ctx->issuer);
         if (s->grant == NULL) {
+            ngx_http_ims_limit_give(s->limit);
             ngx_free(s);
             return NULL;
         }
@@ -122,6 +131,7 @@ ngx_http_ims_session_destroy(ngx_http_ims_session_t *s)
     ngx_http_ims_worker->nsessions--;
 
     ims_reg_grant_free(s->grant);
+    ngx_http_ims_limit_give(s->limit);
     ngx_free(s);
 }
 
@@ -178,8 +188,7 @@ ngx_http_ims_session_start(ngx_event_t *ev)
     s->request = NULL;
     s->close_event.handler = ngx_http_ims_session_closing;
 
-    r->keepalive = 0;
-    ngx_http_free_request(r, 0);
+    ngx_http_ims_session_free_request(c, r);
 
     ngx_http_ims_session_free_http(c, hc);
 
@@ -216,6 +225,44 @@ ngx_http_ims_session_start(ngx_event_t *ev)
     }
 
     ngx_http_ims_session_read(c->read);
+}
+
+
+/*
+ * The address that realip found is that of the request, and goes with it: the
+ * session keeps it, for Via, for logs and for its limit.
+ */
+
+static void
+ngx_http_ims_session_free_request(ngx_connection_t *c, ngx_http_request_t *r)
+{
+    socklen_t         socklen;
+    ngx_str_t         text;
+    ngx_sockaddr_t    sa;
+    struct sockaddr  *kept;
+
+    text = c->addr_text;
+    socklen = c->socklen;
+    ngx_memcpy(&sa, c->sockaddr, ngx_min(socklen, sizeof(sa)));
+
+    r->keepalive = 0;
+    ngx_http_free_request(r, 0);
+
+    if (c->addr_text.data == text.data || socklen > sizeof(sa)) {
+        return;
+    }
+
+    kept = ngx_pnalloc(c->pool, socklen);
+
+    if (kept) {
+        ngx_memcpy(kept, &sa, socklen);
+
+        /* the text is in the connection's pool already */
+
+        c->sockaddr = kept;
+        c->socklen = socklen;
+        c->addr_text = text;
+    }
 }
 
 
@@ -767,6 +814,7 @@ ngx_http_ims_session_end(ngx_http_ims_session_t *s)
 
     ims_ws_free(&s->ws);
     ims_reg_grant_free(s->grant);
+    ngx_http_ims_limit_give(s->limit);
 
     ngx_queue_remove(&s->queue);
     w->nsessions--;
