@@ -13,9 +13,9 @@
 static ngx_int_t ngx_http_ims_originating_dialog(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, ims_proxy_routes_t *routes);
 static ngx_int_t ngx_http_ims_originating_service_route(
-    ngx_http_ims_session_t *s, ims_proxy_routes_t *routes);
+    ngx_http_ims_session_t *s, ims_str_t impu, ims_proxy_routes_t *routes);
 static void ngx_http_ims_originating_start(ngx_http_ims_session_t *s,
-    ims_sip_msg_t *m, const ims_proxy_routes_t *routes);
+    ims_sip_msg_t *m, const ims_proxy_routes_t *routes, ims_str_t impu);
 static ngx_int_t ngx_http_ims_originating_send(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, const ims_proxy_routes_t *routes, ims_str_t impu,
     ims_trans_t *t);
@@ -37,6 +37,7 @@ static void ngx_http_ims_originating_ack(ngx_http_ims_session_t *s,
 void
 ngx_http_ims_originating(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 {
+    ims_str_t               impu;
     ims_proxy_routes_t      routes;
     ngx_http_ims_refusal_t  refusal;
 
@@ -54,6 +55,14 @@ ngx_http_ims_originating(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
         return;
     }
 
+    impu = ims_proxy_asserted(ims_flow_peek(s->main->flows, s->slot), m);
+
+    if (impu.n == 0) {
+        ngx_http_ims_count(sip_refused);
+        ngx_http_ims_reply(s, m, 403, "No Identity May Be Asserted", NULL);
+        return;
+    }
+
     if (m->to_tag.p) {
 
         if (ngx_http_ims_originating_dialog(s, m, &routes) != NGX_OK) {
@@ -62,12 +71,14 @@ ngx_http_ims_originating(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
             return;
         }
 
-    } else if (ngx_http_ims_originating_service_route(s, &routes) != NGX_OK) {
+    } else if (ngx_http_ims_originating_service_route(s, impu, &routes)
+               != NGX_OK)
+    {
         ngx_http_ims_reply(s, m, 500, "Bad Service-Route", NULL);
         return;
     }
 
-    ngx_http_ims_originating_start(s, m, &routes);
+    ngx_http_ims_originating_start(s, m, &routes, impu);
 }
 
 
@@ -117,21 +128,25 @@ ngx_http_ims_originating_dialog(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
 }
 
 
-/* the Service-Route of an identity that the flow is registered for */
+/*
+ * The Service-Route of the registration of that IMPU, or, for one of its
+ * implicit set, of the first registration that has one.
+ */
 
 static ngx_int_t
 ngx_http_ims_originating_service_route(ngx_http_ims_session_t *s,
-    ims_proxy_routes_t *routes)
+    ims_str_t impu, ims_proxy_routes_t *routes)
 {
     int                     rc;
     unsigned                pos;
-    ims_str_t               value;
+    ims_str_t               route, value;
     ims_sip_addr_t          addr;
     ims_sip_values_t        it;
     ims_flow_ident_t        id;
     const ims_flow_data_t  *data;
 
     routes->n = 0;
+    route = IMS_STR_NULL;
     data = ims_flow_peek(s->main->flows, s->slot);
 
     for (pos = 0; ims_flow_identity(data, &pos, &id); /* void */) {
@@ -140,48 +155,42 @@ ngx_http_ims_originating_service_route(ngx_http_ims_session_t *s,
             continue;
         }
 
-        ims_sip_values_text(&it, id.route);
-
-        while ((rc = ims_sip_value_next(&it, &value)) == 1) {
-
-            if (routes->n == IMS_PROXY_ROUTES
-                || !ims_sip_addr_parse(value, &addr))
-            {
-                return NGX_ERROR;
-            }
-
-            routes->uri[routes->n] = addr.uri;
-            routes->value[routes->n] = value;
-            routes->n++;
+        if (route.n == 0 || ims_str_eq(id.uri, impu)) {
+            route = id.route;
         }
-
-        return rc == 0 ? NGX_OK : NGX_ERROR;
     }
 
-    /* a core without Service-Route: to the peer of the registration */
+    /* without any: to the peer of the registration */
 
-    return NGX_OK;
+    ims_sip_values_text(&it, route);
+
+    while ((rc = ims_sip_value_next(&it, &value)) == 1) {
+
+        if (routes->n == IMS_PROXY_ROUTES
+            || !ims_sip_addr_parse(value, &addr))
+        {
+            return NGX_ERROR;
+        }
+
+        routes->uri[routes->n] = addr.uri;
+        routes->value[routes->n] = value;
+        routes->n++;
+    }
+
+    return rc == 0 ? NGX_OK : NGX_ERROR;
 }
 
 
 static void
 ngx_http_ims_originating_start(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
-    const ims_proxy_routes_t *routes)
+    const ims_proxy_routes_t *routes, ims_str_t impu)
 {
     ngx_int_t               rc;
-    ims_str_t               impu, raw;
+    ims_str_t               raw;
     ims_trans_t            *t;
     ngx_http_ims_worker_t  *w;
 
     w = ngx_http_ims_worker;
-
-    impu = ims_proxy_asserted(ims_flow_peek(s->main->flows, s->slot), m);
-
-    if (impu.n == 0) {
-        ngx_http_ims_count(sip_refused);
-        ngx_http_ims_reply(s, m, 403, "No Identity May Be Asserted", NULL);
-        return;
-    }
 
     rc = ngx_http_ims_proxy_record(s, m, IMS_TRANS_TO_CORE, &t);
 

@@ -15,6 +15,8 @@ static ngx_uint_t ngx_http_ims_register_foreign(ngx_http_ims_session_t *s,
     ims_reg_answer_t *a);
 static void ngx_http_ims_register_bind(ngx_http_ims_session_t *s,
     ims_trans_t *t, ims_reg_answer_t *a, uint64_t pt);
+static void ngx_http_ims_register_shrink(ngx_http_ims_session_t *s,
+    const ims_flow_ident_t *ids, unsigned n, ims_str_t aor);
 static void ngx_http_ims_register_failed_by_core(ngx_http_ims_session_t *s,
     ims_trans_t *t, ims_sip_msg_t *m);
 static void ngx_http_ims_register_unbind(ngx_http_ims_session_t *s,
@@ -284,7 +286,7 @@ ngx_http_ims_register_bind(ngx_http_ims_session_t *s, ims_trans_t *t,
     }
 
     if (ims_flow_set_identities(&w->data, ids, n) == IMS_FLOW_TOOBIG) {
-        ngx_http_ims_count(flow_no_takeover);
+        ngx_http_ims_register_shrink(s, ids, n, aor);
     }
 
     until = 0;
@@ -298,6 +300,49 @@ ngx_http_ims_register_bind(ngx_http_ims_session_t *s, ims_trans_t *t,
     ngx_http_ims_flow_registered(s, until);
 
     (void) ngx_http_ims_flow_write(s);
+}
+
+
+/*
+ * A set that the slot cannot hold is cut to the one identity that was
+ * registered just now.  Such a slot is not taken over: what it lacks would be
+ * missed then.
+ */
+
+static void
+ngx_http_ims_register_shrink(ngx_http_ims_session_t *s,
+    const ims_flow_ident_t *ids, unsigned n, ims_str_t aor)
+{
+    unsigned                i;
+    ims_flow_ident_t        id;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
+    ngx_http_ims_count(flow_no_takeover);
+
+    ngx_log_error(NGX_LOG_WARN, s->connection->log, 0,
+                  "ims session %uD: %ui identities and their Service-Route do "
+                  "not fit the flow table: only the registered one is kept",
+                  s->serial, (ngx_uint_t) n);
+
+    for (i = 0; i < n; i++) {
+
+        if (ids[i].until_pt && ims_sip_uri_same(ids[i].uri, aor)) {
+            id = ids[i];
+
+            /* barred it stays, else it is the default */
+
+            if (id.position != IMS_FLOW_NOT_ASSERTABLE) {
+                id.position = 0;
+            }
+
+            (void) ims_flow_set_identities(&w->data, &id, 1);
+            break;
+        }
+    }
+
+    w->data.flags |= IMS_FLOW_F_NO_TAKEOVER;
 }
 
 
