@@ -189,6 +189,8 @@ typedef struct {
 
     ngx_msec_t                    lease_check;
     ngx_msec_t                    flow_grace;
+    ngx_msec_t                    drain_time;       /* over which 1001 is spread */
+    ngx_msec_t                    drain_after;      /* of a reload; 0: never */
     ngx_int_t                     worker_transactions;
     ngx_int_t                     flow_transactions;
     ngx_int_t                     worker_sessions;  /* 0: no limit */
@@ -338,6 +340,7 @@ struct ngx_http_ims_session_s {
     unsigned                      close_received:1;
     unsigned                      peer_gone:1;      /* no more reads, writes */
     unsigned                      detached:1;       /* from its slot */
+    unsigned                      no_linger:1;      /* nor for its Close */
     unsigned                      flow_over:1;      /* no grace: de-register */
     unsigned                      bad_responses:2;
 
@@ -404,8 +407,13 @@ struct ngx_http_ims_worker_s {
     ims_flow_data_t               data;
 
     ngx_uint_t                    exit_turns;       /* looks for a successor */
+    ngx_msec_t                    exit_looked;      /* the last of them */
+    ngx_msec_t                    exit_since;       /* told to finish */
+    ngx_msec_t                    drain_end;        /* if draining */
     uint32_t                      core_min;         /* s; raised by any 423 */
-    unsigned                      leaving:1;
+    unsigned                      draining:1;       /* flows are closed */
+    unsigned                      hurried:1;        /* worker_shutdown_timeout */
+    unsigned                      leaving:1;        /* the last flow is gone */
 };
 
 
@@ -555,6 +563,13 @@ ngx_int_t ngx_http_ims_pool_feed(ngx_http_ims_worker_t *w);
 
 ngx_int_t ngx_http_ims_worker_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_worker_exit(ngx_http_ims_worker_t *w);
+/*
+ * The sweep of idle connections at exit, or (hurry) the shutdown timer, came by
+ * a connection of ours: from here on the tick holds the worker until it left.
+ */
+void ngx_http_ims_worker_exiting(ngx_http_ims_worker_t *w, ngx_uint_t hurry);
+/* a session or a pending record ended: in an exiting worker, was it the last */
+void ngx_http_ims_worker_ended(ngx_http_ims_worker_t *w);
 /* random bytes for icids, Call-IDs and the like */
 void ngx_http_ims_random(u_char *dst, size_t n);
 
@@ -837,6 +852,8 @@ ngx_int_t ngx_http_ims_literal(ngx_str_t *text, ngx_http_ims_addr_t *addr);
 /* ngx_http_ims_delivery.c: datagrams between workers */
 
 ngx_int_t ngx_http_ims_delivery_init(ngx_http_ims_worker_t *w);
+/* the last flow is gone: unlink the name and read the own socket empty */
+void ngx_http_ims_delivery_leave(ngx_http_ims_worker_t *w);
 void ngx_http_ims_delivery_exit(ngx_http_ims_worker_t *w);
 /*
  * Hand a message to another worker.  NGX_OK: queued or sent; NGX_BUSY: its

@@ -130,6 +130,10 @@ ngx_http_ims_delivery_init(ngx_http_ims_worker_t *w)
 
     ngx_http_ims_delivery.connection = c;
 
+    /* swept at exit, which is how a worker learns of it at once */
+
+    c->idle = 1;
+    c->log = w->log;
     c->log_error = NGX_ERROR_ERR;
     c->read->log = w->log;
     c->write->log = w->log;
@@ -137,6 +141,25 @@ ngx_http_ims_delivery_init(ngx_http_ims_worker_t *w)
     c->write->handler = ngx_http_ims_delivery_empty_handler;
 
     return ngx_handle_read_event(c->read, 0);
+}
+
+
+void
+ngx_http_ims_delivery_leave(ngx_http_ims_worker_t *w)
+{
+    ngx_connection_t  *c;
+
+    c = ngx_http_ims_delivery.connection;
+
+    if (c == NULL) {
+        return;
+    }
+
+    /* no new senders; those connected are heard until we are gone */
+
+    (void) unlink(ngx_http_ims_delivery.sun.sun_path);
+
+    ngx_post_event(c->read, &ngx_posted_events);
 }
 
 
@@ -263,9 +286,13 @@ ngx_http_ims_delivery_read_handler(ngx_event_t *rev)
 
     ngx_log_debug0(NGX_LOG_DEBUG_HTTP, c->log, 0, "ims delivery read handler");
 
-    /* the shutdown timer's: exit_process closes it */
+    /* it closes in exit_process only: the worker is told to finish */
 
-    c->close = 0;
+    if (c->close) {
+        c->close = 0;
+        ngx_http_ims_worker_exiting(ngx_http_ims_worker, c->error);
+        c->error = 0;
+    }
 
     rev->ready = 1;
 

@@ -751,7 +751,7 @@ ngx_http_ims_link_swept(ngx_http_ims_link_t *link)
         return;
     }
 
-    if (ngx_exiting && ngx_http_ims_worker->nsessions == 0) {
+    if (ngx_http_ims_worker->leaving) {
         ngx_http_ims_link_leave(link);
     }
 }

@@ -38,6 +38,8 @@ static ngx_int_t ngx_http_ims_find_secret(ngx_str_t *text, const char *role,
     ngx_str_t *secret);
 static char *ngx_http_ims_state_dir(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_ims_drain_after(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_ims_accept_issuer(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
@@ -141,6 +143,20 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       ngx_conf_set_msec_slot,
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_ims_main_conf_t, flow_grace),
+      NULL },
+
+    { ngx_string("ims_drain_time"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, drain_time),
+      NULL },
+
+    { ngx_string("ims_drain_after"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_ims_drain_after,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, drain_after),
       NULL },
 
     { ngx_string("ims_worker_transactions"),
@@ -719,6 +735,8 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
     imcf->pool_timeout = NGX_CONF_UNSET_MSEC;
     imcf->lease_check = NGX_CONF_UNSET_MSEC;
     imcf->flow_grace = NGX_CONF_UNSET_MSEC;
+    imcf->drain_time = NGX_CONF_UNSET_MSEC;
+    imcf->drain_after = NGX_CONF_UNSET_MSEC;
     imcf->worker_transactions = NGX_CONF_UNSET;
     imcf->flow_transactions = NGX_CONF_UNSET;
     imcf->worker_sessions = NGX_CONF_UNSET;
@@ -739,6 +757,8 @@ ngx_http_ims_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(imcf->pool_timeout, 2000);
     ngx_conf_init_msec_value(imcf->lease_check, 1000);
     ngx_conf_init_msec_value(imcf->flow_grace, 32000);
+    ngx_conf_init_msec_value(imcf->drain_time, 10000);
+    ngx_conf_init_msec_value(imcf->drain_after, 0);
     ngx_conf_init_value(imcf->worker_transactions, 65536);
     ngx_conf_init_value(imcf->flow_transactions, 64);
     ngx_conf_init_value(imcf->worker_sessions, 0);
@@ -1210,6 +1230,37 @@ ngx_http_ims_find_secret(ngx_str_t *text, const char *role, ngx_str_t *secret)
     }
 
     return NGX_DECLINED;
+}
+
+
+/* ims_drain_after off | TIME: "off" is 0, which would otherwise mean at once */
+
+static char *
+ngx_http_ims_drain_after(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_ims_main_conf_t  *imcf = conf;
+
+    ngx_str_t  *value;
+
+    value = cf->args->elts;
+
+    if (imcf->drain_after != NGX_CONF_UNSET_MSEC) {
+        return "is duplicate";
+    }
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        imcf->drain_after = 0;
+        return NGX_CONF_OK;
+    }
+
+    imcf->drain_after = ngx_parse_time(&value[1], 0);
+
+    if (imcf->drain_after == (ngx_msec_t) NGX_ERROR || imcf->drain_after == 0)
+    {
+        return "invalid value";
+    }
+
+    return NGX_CONF_OK;
 }
 
 

@@ -219,6 +219,12 @@ ngx_http_ims_session_start(ngx_event_t *ev)
     s->last_read = ngx_current_msec;
     ngx_http_ims_session_arm(s);
 
+    if (s->closing) {
+        /* a drain found it before it began */
+        ngx_post_event(&s->close_event, &ngx_posted_events);
+        return;
+    }
+
     if (s->early.len) {
         ngx_http_ims_session_decode(s, s->early.data,
                                     s->early.data + s->early.len);
@@ -314,8 +320,14 @@ ngx_http_ims_session_read(ngx_event_t *rev)
 
     if (c->close) {
         c->close = 0;
-        ngx_http_ims_session_close(s, c->error ? 0 : IMS_WS_GOING_AWAY,
-                                   "worker is leaving");
+
+        if (c->error) {
+            /* the shutdown timer: a goodbye, but no waiting for another */
+            c->error = 0;
+            s->no_linger = 1;
+        }
+
+        ngx_http_ims_session_close(s, IMS_WS_GOING_AWAY, "worker is leaving");
         return;
     }
 
@@ -781,7 +793,7 @@ ngx_http_ims_session_closing(ngx_event_t *ev)
         ngx_add_timer(s->connection->read, NGX_HTTP_IMS_LINGER);
     }
 
-    if (s->close_received && s->out == NULL) {
+    if (s->no_linger || (s->close_received && s->out == NULL)) {
         ngx_http_ims_session_end(s);
     }
 }
@@ -821,11 +833,7 @@ ngx_http_ims_session_end(ngx_http_ims_session_t *s)
 
     ngx_free(s);
 
-    /* the last of a worker that leaves: it says goodbye to the core now */
-
-    if (ngx_exiting && w->nsessions == 0) {
-        ngx_post_event(&w->tick_event, &ngx_posted_events);
-    }
+    ngx_http_ims_worker_ended(w);
 
     /* a lost TLS connection is not worth waiting for its close_notify */
 

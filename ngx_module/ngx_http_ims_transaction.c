@@ -68,7 +68,7 @@ ngx_http_ims_trans_arm(ngx_http_ims_worker_t *w)
 
     now = ims_boottime_ms();
 
-    w->trans_event.cancelable = w->npending == 0;
+    w->trans_event.cancelable = w->npending == 0 || w->hurried;
     ngx_add_timer(&w->trans_event,
                   next > now ? (ngx_msec_t) (next - now) : 1);
 }
@@ -256,6 +256,8 @@ ngx_http_ims_trans_done(ims_trans_t *t, ngx_uint_t status)
                                    + (t->invite || t->answered
                                       ? 64 * NGX_HTTP_IMS_T1
                                       : NGX_HTTP_IMS_T4));
+
+    ngx_http_ims_worker_ended(w);
 }
 
 

@@ -12,13 +12,21 @@
 #define NGX_HTTP_IMS_VERSION     1
 #define NGX_HTTP_IMS_TICK        1000   /* ms */
 #define NGX_HTTP_IMS_SUCCESSOR   5      /* looks for one, a tick apart */
+#define NGX_HTTP_IMS_DRAIN_STEP  100    /* ms */
 
 
 static ngx_int_t ngx_http_ims_worker_memory(ngx_http_ims_worker_t *w);
 static ngx_int_t ngx_http_ims_worker_join(ngx_http_ims_worker_t *w);
 static void ngx_http_ims_worker_tick(ngx_event_t *ev);
+static void ngx_http_ims_worker_tick_now(ngx_http_ims_worker_t *w);
 static void ngx_http_ims_worker_quit(ngx_http_ims_worker_t *w);
 static ngx_uint_t ngx_http_ims_worker_successor(ngx_http_ims_worker_t *w);
+static void ngx_http_ims_worker_drain_start(ngx_http_ims_worker_t *w,
+    const char *why);
+static void ngx_http_ims_worker_drain(ngx_http_ims_worker_t *w);
+static ngx_uint_t ngx_http_ims_worker_drain_queue(ngx_queue_t *sessions,
+    ngx_uint_t max, ngx_uint_t calls, ngx_uint_t act);
+static void ngx_http_ims_worker_leave(ngx_http_ims_worker_t *w);
 
 
 ngx_int_t
@@ -171,71 +179,119 @@ ngx_http_ims_worker_tick(ngx_event_t *ev)
         ngx_http_ims_worker_quit(w);
     }
 
-    ngx_add_timer(ev, NGX_HTTP_IMS_TICK);
+    ev->cancelable = !ngx_exiting || w->leaving;
+
+    ngx_add_timer(ev, w->draining ? NGX_HTTP_IMS_DRAIN_STEP
+                                  : NGX_HTTP_IMS_TICK);
+}
+
+
+static void
+ngx_http_ims_worker_tick_now(ngx_http_ims_worker_t *w)
+{
+    if (w->tick_event.timer_set) {
+        ngx_del_timer(&w->tick_event);
+    }
+
+    w->tick_event.cancelable = 0;
+
+    ngx_add_timer(&w->tick_event, 1);
+}
+
+
+void
+ngx_http_ims_worker_exiting(ngx_http_ims_worker_t *w, ngx_uint_t hurry)
+{
+    if (!w->me.exiting) {
+        w->exit_since = ngx_current_msec;
+        w->exit_looked = ngx_current_msec - NGX_HTTP_IMS_TICK;
+        w->me.exiting = 1;
+
+        ims_flow_exiting(w->main->flows, &w->me);
+    }
+
+    if (hurry && !w->hurried) {
+
+        /* worker_shutdown_timeout: sessions and links are told by nginx */
+
+        ngx_log_error(NGX_LOG_NOTICE, w->log, 0,
+                      "worker_shutdown_timeout: %ui sessions are closed",
+                      w->nsessions);
+
+        w->hurried = 1;
+        w->trans_event.cancelable = 1;
+        ngx_http_ims_worker_leave(w);
+    }
+
+    ngx_http_ims_worker_tick_now(w);
+}
+
+
+void
+ngx_http_ims_worker_ended(ngx_http_ims_worker_t *w)
+{
+    if (w->me.exiting && !w->leaving && w->nsessions == 0 && w->npending == 0)
+    {
+        ngx_http_ims_worker_tick_now(w);
+    }
 }
 
 
 /*
- * The signal of a reload and that of a shutdown are the same for a worker.
- * What tells them apart is whether there are workers that came after it: then
- * its flows stay until they end by themselves.
+ * The signal of a reload, of an upgrade and of a shutdown are the same for a
+ * worker.  What tells them apart is whether any worker serves on: then its
+ * flows stay until they end by themselves, or until ims_drain_after.
  */
 
 static void
 ngx_http_ims_worker_quit(ngx_http_ims_worker_t *w)
 {
-    ngx_queue_t             *q;
-    ngx_http_ims_session_t  *s;
-
-    if (!w->me.exiting) {
-        ims_flow_exiting(w->main->flows, &w->me);
-        w->me.exiting = 1;
+    if (w->leaving) {
+        return;
     }
 
-    if (w->nsessions == 0) {
+    if (w->nsessions == 0 && w->npending == 0) {
+        ngx_http_ims_worker_leave(w);
+        return;
+    }
 
-        if (!w->leaving) {
-            w->leaving = 1;
-            ngx_http_ims_links_leave(w);
+    if (w->draining) {
+        ngx_http_ims_worker_drain(w);
+        return;
+    }
+
+    if (ngx_current_msec - w->exit_looked < NGX_HTTP_IMS_TICK) {
+        return;
+    }
+
+    w->exit_looked = ngx_current_msec;
+
+    if (!ngx_http_ims_worker_successor(w)) {
+
+        /* it may be starting, or one that died may be followed by another */
+
+        if (++w->exit_turns < NGX_HTTP_IMS_SUCCESSOR) {
+            return;
         }
 
+        ngx_http_ims_worker_drain_start(w, "no worker follows this one");
         return;
     }
 
-    /* looked for each time: those that followed may be told to quit as well */
+    w->exit_turns = 0;
 
-    if (ngx_http_ims_worker_successor(w)) {
-        w->exit_turns = 0;
-        return;
-    }
-
-    if (++w->exit_turns < NGX_HTTP_IMS_SUCCESSOR) {
-        return;
-    }
-
-    ngx_log_error(NGX_LOG_NOTICE, w->log, 0,
-                  "no worker follows this one: %ui sessions are closed",
-                  w->nsessions);
-
-    for (q = ngx_queue_head(&w->sessions);
-         q != ngx_queue_sentinel(&w->sessions);
-         q = ngx_queue_next(q))
+    if (w->main->drain_after
+        && ngx_current_msec - w->exit_since >= w->main->drain_after)
     {
-        s = ngx_queue_data(q, ngx_http_ims_session_t, queue);
-        ngx_http_ims_session_close(s, IMS_WS_GOING_AWAY, "server is leaving");
-    }
-
-    for (q = ngx_queue_head(&w->recheck);
-         q != ngx_queue_sentinel(&w->recheck);
-         q = ngx_queue_next(q))
-    {
-        s = ngx_queue_data(q, ngx_http_ims_session_t, queue);
-        ngx_http_ims_session_close(s, IMS_WS_GOING_AWAY, "server is leaving");
+        ngx_http_ims_worker_drain_start(w, "ims_drain_after is over");
     }
 }
 
 
-/* a living worker of a later cycle, or of another master (a new binary) */
+/*
+ * A worker that serves on: of a later cycle, of another master (a new binary),
+ * or of the same cycle, when an upgrade is taken back.
+ */
 
 static ngx_uint_t
 ngx_http_ims_worker_successor(ngx_http_ims_worker_t *w)
@@ -245,22 +301,119 @@ ngx_http_ims_worker_successor(ngx_http_ims_worker_t *w)
 
     for (row = 1; row < IMS_FLOW_ROWS; row++) {
 
-        if (!ims_flow_worker(w->main->flows, row, &other)
-            || other.exiting || other.id == w->id)
+        if (ims_flow_worker(w->main->flows, row, &other)
+            && !other.exiting && other.id != w->id
+            && ngx_http_ims_worker_alive(other.id))
         {
-            continue;
-        }
-
-        if (other.master == w->me.master && other.cycle <= w->me.cycle) {
-            continue;
-        }
-
-        if (ngx_http_ims_worker_alive(other.id)) {
             return 1;
         }
     }
 
     return 0;
+}
+
+
+/* -- drain ----------------------------------------------------------------- */
+
+static void
+ngx_http_ims_worker_drain_start(ngx_http_ims_worker_t *w, const char *why)
+{
+    ngx_log_error(NGX_LOG_NOTICE, w->log, 0, "%s: %ui sessions are closed",
+                  why, w->nsessions);
+
+    w->draining = 1;
+    w->drain_end = ngx_current_msec + w->main->drain_time;
+
+    ngx_http_ims_worker_drain(w);
+}
+
+
+/*
+ * Clients that are told to go come back elsewhere, all of them: so a few each
+ * step, and those in a call when the time is over.
+ */
+
+static void
+ngx_http_ims_worker_drain(ngx_http_ims_worker_t *w)
+{
+    ngx_uint_t      n;
+    ngx_msec_int_t  left;
+
+    left = w->drain_end - ngx_current_msec;
+
+    if (left <= 0) {
+        ngx_http_ims_worker_drain_queue(&w->sessions, (ngx_uint_t) -1, 1, 1);
+        ngx_http_ims_worker_drain_queue(&w->recheck, (ngx_uint_t) -1, 1, 1);
+        return;
+    }
+
+    n = ngx_http_ims_worker_drain_queue(&w->sessions, (ngx_uint_t) -1, 0, 0)
+        + ngx_http_ims_worker_drain_queue(&w->recheck, (ngx_uint_t) -1, 0, 0);
+
+    /* rounded up: the first at once, the last before the time is over */
+
+    n = (n * NGX_HTTP_IMS_DRAIN_STEP + left - 1) / left;
+
+    n -= ngx_http_ims_worker_drain_queue(&w->sessions, n, 0, 1);
+    (void) ngx_http_ims_worker_drain_queue(&w->recheck, n, 0, 1);
+}
+
+
+/* how many sessions, at most max, were (act) or could be told to go */
+
+static ngx_uint_t
+ngx_http_ims_worker_drain_queue(ngx_queue_t *sessions, ngx_uint_t max,
+    ngx_uint_t calls, ngx_uint_t act)
+{
+    ngx_uint_t               n;
+    ngx_queue_t             *q;
+    ngx_http_ims_session_t  *s;
+
+    n = 0;
+
+    for (q = ngx_queue_head(sessions);
+         q != ngx_queue_sentinel(sessions) && n < max;
+         q = ngx_queue_next(q))
+    {
+        s = ngx_queue_data(q, ngx_http_ims_session_t, queue);
+
+        if (s->closing || (s->dialogs && !calls)) {
+            continue;
+        }
+
+        n++;
+
+        if (act) {
+            ngx_http_ims_session_close(s, IMS_WS_GOING_AWAY,
+                                       "server is leaving");
+        }
+    }
+
+    return n;
+}
+
+
+/*
+ * The last flow is gone.  What the core has under way is read until it has
+ * seen our goodbye; the links' own timers hold the worker meanwhile.
+ */
+
+static void
+ngx_http_ims_worker_leave(ngx_http_ims_worker_t *w)
+{
+    ngx_log_error(NGX_LOG_INFO, w->log, 0,
+                  "no flow is left, the worker leaves");
+
+    w->leaving = 1;
+
+    /* a new de-registration would hold the worker */
+
+    if (w->sweep_event.timer_set) {
+        ngx_del_timer(&w->sweep_event);
+    }
+
+    ngx_http_ims_delivery_leave(w);
+    ngx_http_ims_links_leave(w);
 }
 
 

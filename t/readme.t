@@ -195,7 +195,7 @@ for my $name (sort keys %page) {
         .= "$page{$name}{Default}\n";
 }
 
-$conf =~ s/^\s*ims_token .*\n//m;
+$conf =~ s/^\s*ims_(?:token|drain_time) .*\n//mg;
 $conf =~ s/^(    ims_state_dir)/$by{http}$1/m;
 $conf =~ s/^(\s+ims_pass .*\n)/$1$by{location}/m;
 

@@ -122,7 +122,8 @@ sub _built {
 #   origins                 list (default: localhost on both ports, and
 #                           http://localhost)
 #   alg                     ES256, RS256, HS256
-#   pool, lease_check, grace, flows, min_expires
+#   pool, lease_check, grace, flows, min_expires, drain_time (500ms: no
+#                           test is to wait for it), drain_after
 #   core                    servers of upstream core, text
 #   token                   of ims_token (optional)
 #   ws, identity            lines added to these locations
@@ -161,6 +162,8 @@ sub ims_conf {
             ['ims_lease_check', $o{lease_check}],
             ['ims_flow_grace', $o{grace}],
             ['ims_core_min_expires', $o{min_expires}],
+            ['ims_drain_time', $o{drain_time} // '500ms'],
+            ['ims_drain_after', $o{drain_after}],
         );
 
     # parts that a caller did not give
