@@ -412,11 +412,12 @@ ngx_http_ims_flow_write(ngx_http_ims_session_t *s)
         return NGX_ERROR;
     }
 
+    rc = ims_flow_index_put(t, s->slot, &other);
+
     if (!(w->data.flags & IMS_FLOW_F_INSTANCE)) {
+        /* only so that the sweeper knows which flow of a Contact is newest */
         return NGX_OK;
     }
-
-    rc = ims_flow_index_put(t, s->slot, &other);
 
     if (rc == IMS_FLOW_OK && other != IMS_FLOW_NONE) {
         ngx_http_ims_flow_displace(other);

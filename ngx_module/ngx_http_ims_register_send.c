@@ -156,10 +156,6 @@ ngx_http_ims_register_slot(ngx_http_ims_session_t *s, ims_reg_request_t *q,
 
     has = ims_reg_instance(q, instance);
 
-    if (!has) {
-        ngx_http_ims_random(instance, sizeof(instance));
-    }
-
     rc = ngx_http_ims_flow_attach(s, s->grant, instance, has);
     if (rc != NGX_OK) {
         return rc;

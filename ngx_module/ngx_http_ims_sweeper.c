@@ -21,7 +21,7 @@ static void ngx_http_ims_sweeper_due(void *arg, uint32_t slot,
     uint32_t generation, uint64_t owner);
 static void ngx_http_ims_sweeper_next(uint32_t slot, uint64_t claim);
 static ngx_int_t ngx_http_ims_sweeper_ours(ngx_http_ims_worker_t *w,
-    const ims_flow_data_t *data);
+    uint32_t slot, const ims_flow_data_t *data);
 static ngx_int_t ngx_http_ims_sweeper_send(uint32_t slot, uint64_t claim,
     ims_flow_ident_t *id);
 static ngx_int_t ngx_http_ims_sweeper_write(ims_trans_t *t,
@@ -111,7 +111,7 @@ ngx_http_ims_sweeper_next(uint32_t slot, uint64_t claim)
     w = ngx_http_ims_worker;
     w->data = *ims_flow_peek(w->main->flows, slot);
 
-    rc = ngx_http_ims_sweeper_ours(w, &w->data);
+    rc = ngx_http_ims_sweeper_ours(w, slot, &w->data);
 
     if (rc == NGX_ERROR) {
         ngx_http_ims_sweeper_later(slot, claim);
@@ -141,14 +141,23 @@ ngx_http_ims_sweeper_next(uint32_t slot, uint64_t claim)
 /*
  * A late de-REGISTER could take away the next holder's binding: it is sent
  * only while the record has the flow's own lease, and not in the last D of
- * its rest.
+ * its rest.  Nor may it take away what a newer flow of the device, or of the
+ * Contact, has registered.
  */
 
 static ngx_int_t
-ngx_http_ims_sweeper_ours(ngx_http_ims_worker_t *w,
+ngx_http_ims_sweeper_ours(ngx_http_ims_worker_t *w, uint32_t slot,
     const ims_flow_data_t *data)
 {
-    int  rc;
+    int       rc;
+    uint32_t  other, generation;
+
+    if (ims_flow_find(w->main->flows, data->lease, data->instance, &other,
+                      &generation)
+        == IMS_FLOW_OK && other != slot)
+    {
+        return NGX_DECLINED;
+    }
 
     if (ngx_http_ims_pool_feed(w) != NGX_OK) {
         return NGX_ERROR;

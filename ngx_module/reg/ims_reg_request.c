@@ -175,6 +175,14 @@ ims_reg_instance(const ims_reg_request_t *q, uint8_t out[16])
     ims_str_t  parts[2];
 
     if (q->instance.p == NULL) {
+
+        /* no instance has a NUL in it */
+
+        parts[0] = ims_str_set("", 1);
+        parts[1] = q->contact.addr.uri;
+
+        ims_sha256_parts(parts, 2, out, 16);
+
         return false;
     }
 

@@ -90,7 +90,8 @@ unsigned ims_reg_read(ims_reg_request_t *q, const ims_sip_msg_t *m,
 
 /*
  * 16 bytes that name a client's device: a hash of instance and reg-id.  False
- * if there is no instance; out is then not touched.
+ * if there is no instance: they name its Contact then, and a device is not
+ * known by them.
  */
 bool ims_reg_instance(const ims_reg_request_t *q, uint8_t out[16]);
 

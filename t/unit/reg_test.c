@@ -133,14 +133,20 @@ test_read(void **state)
 
     /* nothing said: none of it */
 
-    memset(b, 0xaa, sizeof(b));
-    memcpy(a, b, sizeof(a));
     read_ok(CONTACT_H);
     assert_null(req.token.p);
     assert_null(req.instance.p);
     assert_int_equal(req.reg_id, 0);
+
+    /* then the Contact has a name, but not the device */
+
+    assert_false(ims_reg_instance(&req, a));
+    read_ok(CONTACT_H "Expires: 5\r\n");
     assert_false(ims_reg_instance(&req, b));
     assert_memory_equal(a, b, sizeof(a));
+    read_ok("Contact: <sip:k4@df7.invalid;transport=ws>\r\n");
+    assert_false(ims_reg_instance(&req, b));
+    assert_memory_not_equal(a, b, sizeof(a));
 
     read_ok("Contact: *\r\nExpires: 0\r\n");
     assert_true(req.contact.star);
