@@ -5,6 +5,7 @@
  */
 
 const KEPT = 100;           // messages shown, the oldest go
+const GONE = 30;            // seconds without media until it is hung up
 
 const $ = (id) => document.getElementById(id);
 
@@ -41,6 +42,14 @@ function title(who) {
 
 
 const clock = (date) => date.toLocaleTimeString();
+
+
+// nobody who is writing shall find that Enter has answered a call
+function focus(id) {
+    if (!['INPUT', 'TEXTAREA'].includes(document.activeElement?.tagName)) {
+        $(id).focus();
+    }
+}
 
 
 // what is shown of the call
@@ -92,7 +101,9 @@ function showTime() {
     $('call-time').textContent = call.phase === 'talking' ? time : '';
 
     const muted = call.phase === 'talking' && session.isMuted().audio;
-    const text = TEXT[call.phase] + (muted ? ', muted' : '');
+    const broken = call.phase === 'talking' && call.broken;
+    const text = TEXT[call.phase] + (muted ? ', muted' : '')
+                 + (broken ? ', nothing is heard' : '');
 
     // not told anew each second to those who listen to the page
     if ($('call-state').textContent !== text) {
@@ -144,8 +155,39 @@ function sends(kind) {
 }
 
 
+// the way to the other side is broken: for a while, or it is gone for good,
+// and whoever was there can say no goodbye
+
+function watchWay(connection) {
+    let timer;
+
+    connection.addEventListener('iceconnectionstatechange', () => {
+        const state = connection.iceConnectionState;
+
+        clearTimeout(timer);
+
+        if (session?.connection !== connection) {
+            return;
+        }
+
+        call.broken = state === 'disconnected' || state === 'failed';
+        showTime();
+
+        if (call.broken) {
+            timer = setTimeout(() => {
+                if (session?.connection === connection) {
+                    hangUp();
+                }
+            }, GONE * 1000);
+        }
+    });
+}
+
+
 function media(connection) {
     const stream = new MediaStream();
+
+    watchWay(connection);
 
     connection.addEventListener('track', ({ track }) => {
         stream.addTrack(track);
@@ -194,7 +236,9 @@ function phase(name) {
 
 function begin(what, known) {
     session = what;
-    call = { since: 0, who: null, target: '', video: false, ...known };
+    call = {
+        since: 0, who: null, target: '', video: false, broken: false, ...known,
+    };
 
     const on = (name, handler) => what.on(name, (data) => {
         if (what === session) {
@@ -217,7 +261,7 @@ function begin(what, known) {
         call.since ||= Date.now();
         showSelf();
         phase('talking');
-        $('mute').focus();
+        focus('mute');
     });
     on('muted', showMuted);
     on('unmuted', showMuted);
@@ -247,8 +291,9 @@ function end(cause) {
                     : cause);
     silence();
     session = call = null;
+    $('announce').textContent = '';
     show();
-    $('to').focus();
+    focus('to');
 }
 
 
@@ -348,7 +393,8 @@ export function startPhone(by) {
             phase: 'incoming', incoming: true, who: asserted(request),
             video: /^m=video [1-9]/m.test(request.body ?? ''),
         });
-        $('answer').focus();
+        focus('answer');
+        $('announce').textContent = `Incoming call: ${title(call.who)}`;
     });
 
     by.on('newMessage', ({ originator, request }) => {
@@ -371,11 +417,7 @@ export function startPhone(by) {
             return;
         }
 
-        const ice = session.connection?.iceConnectionState;
-
-        if (call.phase === 'talking'
-            && (ice === 'disconnected' || ice === 'failed'))
-        {
+        if (call.phase === 'talking' && call.broken) {
             session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
         }
     });
