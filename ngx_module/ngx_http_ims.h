@@ -712,6 +712,12 @@ typedef struct {
                                                        de-REGISTER: IMPU */
 } ngx_http_ims_trans_data_t;
 
+/*
+ * ims_trans_new(), at a limit in place of a record that is only there for what
+ * comes too late.
+ */
+ims_trans_rc_t ngx_http_ims_trans_new(const ims_trans_key_t *key,
+    ims_trans_t **t);
 /* t->data of a new record, with room for text; NULL: no memory */
 ngx_http_ims_trans_data_t *ngx_http_ims_trans_data(ims_trans_t *t,
     ngx_uint_t procedure, size_t text);

@@ -124,7 +124,7 @@ ngx_http_ims_proxy_record(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
 
     ngx_http_ims_proxy_key(&key, s, m, direction, sent_by, sizeof(sent_by));
 
-    rc = ims_trans_new(w->trans, &key, &t);
+    rc = ngx_http_ims_trans_new(&key, &t);
 
     if (rc == IMS_TRANS_EXISTS) {
         return NGX_DECLINED;

@@ -273,7 +273,7 @@ ngx_http_ims_register_record(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     key.sent_by = ims_str_range(sent_by, p);
     key.method = m->method;
 
-    rc = ims_trans_new(w->trans, &key, &t);
+    rc = ngx_http_ims_trans_new(&key, &t);
 
     if (rc == IMS_TRANS_EXISTS) {
         return NGX_DECLINED;

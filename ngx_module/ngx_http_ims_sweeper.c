@@ -207,7 +207,7 @@ ngx_http_ims_sweeper_send(uint32_t slot, uint64_t claim, ims_flow_ident_t *id)
     key.sent_by = IMS_STR("edge");
     key.method = IMS_STR("REGISTER");
 
-    if (ims_trans_new(w->trans, &key, &t) != IMS_TRANS_OK) {
+    if (ngx_http_ims_trans_new(&key, &t) != IMS_TRANS_OK) {
         return NGX_ERROR;
     }
 

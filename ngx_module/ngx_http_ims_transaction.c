@@ -150,6 +150,33 @@ ngx_http_ims_trans_deadline(ims_trans_t *t, uint64_t at)
 }
 
 
+ims_trans_rc_t
+ngx_http_ims_trans_new(const ims_trans_key_t *key, ims_trans_t **t)
+{
+    ims_trans_t            *spare;
+    ims_trans_rc_t          rc;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
+    rc = ims_trans_new(w->trans, key, t);
+
+    if (rc != IMS_TRANS_FLOW_LIMIT && rc != IMS_TRANS_WORKER_LIMIT) {
+        return rc;
+    }
+
+    spare = ims_trans_spare(w->trans, key, rc);
+
+    if (spare == NULL) {
+        return rc;
+    }
+
+    ngx_http_ims_trans_free(spare);
+
+    return ims_trans_new(w->trans, key, t);
+}
+
+
 ngx_http_ims_trans_data_t *
 ngx_http_ims_trans_data(ims_trans_t *t, ngx_uint_t procedure, size_t text)
 {

@@ -12,6 +12,7 @@
 #define IMS_TRANS_BLOCK      16           /* parts hashed together */
 #define IMS_TRANS_CHUNK      64           /* records a slab chunk */
 #define IMS_TRANS_NO_HEAP    UINT32_MAX
+#define IMS_TRANS_SPARE_LOOK 64           /* of the heap, for a spare one */
 
 #define IMS_TRANS_BUF_MIN    512          /* size classes: 512 << class */
 #define IMS_TRANS_CLASSES    9            /* up to 128 KiB */
@@ -502,6 +503,47 @@ ims_trans_by_request(ims_trans_pool_t *p, const uint8_t *key)
     }
 
     return t;
+}
+
+
+static bool
+ims_trans_is_spare(const ims_trans_t *t)
+{
+    if (t->invite && t->answered) {
+        return false;
+    }
+
+    return t->state == IMS_TRANS_COMPLETED || t->state == IMS_TRANS_CONFIRMED;
+}
+
+
+ims_trans_t *
+ims_trans_spare(ims_trans_pool_t *p, const ims_trans_key_t *key,
+    ims_trans_rc_t limit)
+{
+    uint32_t      i;
+    ims_trans_t  *t;
+
+    if (limit == IMS_TRANS_FLOW_LIMIT) {
+
+        t = ims_trans_flow_first(p, key->slot, key->generation);
+
+        while (t != NULL && !ims_trans_is_spare(t)) {
+            t = ims_trans_flow_next(t);
+        }
+
+        return t;
+    }
+
+    /* those next to their end are near the heap's top */
+
+    for (i = 0; i < p->heap_len && i < IMS_TRANS_SPARE_LOOK; i++) {
+        if (ims_trans_is_spare(p->heap[i])) {
+            return p->heap[i];
+        }
+    }
+
+    return NULL;
 }
 
 

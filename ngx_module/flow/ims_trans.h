@@ -187,6 +187,16 @@ void ims_trans_pool_destroy(ims_trans_pool_t *p);
 ims_trans_rc_t ims_trans_new(ims_trans_pool_t *p, const ims_trans_key_t *key,
     ims_trans_t **t);
 
+/*
+ * Whom ims_trans_new() refused for, by limit (FLOW_LIMIT, WORKER_LIMIT), a
+ * record that may be freed for it: one whose final response was passed, and
+ * that is only there for what comes too late.  Never an INVITE that has a 2xx
+ * or was answered by us: one may come yet.  NULL: all are needed, or none was
+ * found soon.
+ */
+ims_trans_t *ims_trans_spare(ims_trans_pool_t *p, const ims_trans_key_t *key,
+    ims_trans_rc_t limit);
+
 /* NULL: none.  generation of the key counts: another flow is another key. */
 ims_trans_t *ims_trans_find_request(ims_trans_pool_t *p,
     const ims_trans_key_t *key);

@@ -230,6 +230,58 @@ limits(void **state)
 }
 
 
+/* at a limit the finished make room, but never those that wait */
+
+static void
+spare_records(void **state)
+{
+    char               name[32];
+    uint32_t           i;
+    ims_trans_t       *t, *second;
+    ims_trans_key_t    k;
+    ims_trans_pool_t  *p = *state;
+
+    second = NULL;
+
+    for (i = 0; i < conf.max_flow; i++) {
+        snprintf(name, sizeof(name), "b%u", i);
+        t = make(p, 1, name, "MESSAGE");
+        ims_trans_deadline(p, t, 1000 + i);
+
+        t->state = i % 3 == 0 ? IMS_TRANS_CALLING
+                   : i % 3 == 1 ? IMS_TRANS_ACCEPTED : IMS_TRANS_PROCEEDING;
+
+        if (i == 1) {
+            second = t;
+        }
+    }
+
+    k = key(1, "more", "MESSAGE");
+    assert_null(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT));
+    assert_null(ims_trans_spare(p, &k, IMS_TRANS_WORKER_LIMIT));
+
+    second->state = IMS_TRANS_CONFIRMED;
+    assert_ptr_equal(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT), second);
+    assert_ptr_equal(ims_trans_spare(p, &k, IMS_TRANS_WORKER_LIMIT), second);
+
+    second->state = IMS_TRANS_COMPLETED;
+    second->answered = 1;
+    assert_ptr_equal(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT), second);
+    second->invite = 1;
+    assert_null(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT));
+    second->invite = 0;
+
+    ims_trans_free(p, second);
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_OK);
+
+    /* those of another flow are none of this one's */
+
+    t->state = IMS_TRANS_COMPLETED;
+    k = key(2, "other", "MESSAGE");
+    assert_null(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT));
+}
+
+
 /* -- deadlines ---- */
 
 typedef struct {
@@ -525,6 +577,7 @@ main(void)
         with_pool(by_request),
         with_pool(by_response),
         with_pool(limits),
+        with_pool(spare_records),
         with_pool(deadlines),
         with_pool(buffers),
         with_pool(steady),
