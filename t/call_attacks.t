@@ -254,12 +254,12 @@ for my $case (
     my ($token) = $d->{core_route} =~ /sip:([^@]+)@/;
     my ($path) = $alice->{path} =~ /sip:([^@]+)@/;
 
-    # what comes behind the first 30 characters is for the client's side
+    # what comes behind the first 176 bits is for the client's side
 
     for (['Path token', $path, 'MESSAGE'], ['dialog token', $token, 'INFO']) {
         my ($name, $text, $method) = @$_;
         my %got;
-        for my $i (0 .. 29) {
+        for my $i (0 .. 28) {
             my $forged = $text;
             substr($forged, $i, 1) = substr($forged, $i, 1) eq 'A' ? 'B' : 'A';
             my $route = "<sip:$forged\@127.0.0.1:" . port(8070) . ';lr>';
