@@ -27,7 +27,7 @@ my ($failed) = $out =~ /^# fail (\d+)/m;
 plan(tests => 3);
 
 is($status, 0, 'exit status') or diag($out);
-cmp_ok($passed // 0, '>=', 13, 'passed');
+cmp_ok($passed // 0, '>=', 30, 'passed');
 is($failed, 0, 'failed');
 
 ###############################################################################

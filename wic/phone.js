@@ -4,6 +4,8 @@
  * and is shown nowhere.
  */
 
+import { asserted } from './asserted.js';
+
 const KEPT = 100;           // messages shown, the oldest go
 const GONE = 30;            // seconds without media until it is hung up
 
@@ -15,23 +17,6 @@ let call = null;            // what is known of it, see begin()
 
 
 // who it is
-
-/** The first identity in P-Asserted-Identity (RFC 3325): { name, uri }, or
- *  null where the network tells none. */
-export function asserted(message) {
-    const text = message?.getHeader('P-Asserted-Identity') ?? '';
-    const quoted = /^\s*"((?:[^"\\]|\\.)*)"\s*<([^>]+)>/.exec(text);
-    const named = quoted ?? /^\s*([^<",]*)<([^>]+)>/.exec(text);
-
-    if (named) {
-        return { name: named[1].replace(/\\(.)/g, '$1').trim(),
-                 uri: named[2] };
-    }
-
-    const bare = /^\s*((?:sips?|tel):[^\s,;]+)/i.exec(text);
-    return bare ? { name: '', uri: bare[1] } : null;
-}
-
 
 const short = (uri) => uri.replace(/^(sips?|tel):/i, '');
 
