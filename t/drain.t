@@ -170,13 +170,23 @@ sub again {
 }
 
 
-# newest first
+# newest first; process numbers start anew some time
 
 sub workers {
     my ($master) = $t->read_file('nginx.pid') =~ /(\d+)/;
-    my @pids = split ' ', `pgrep -P $master`;
+    my %born = map { $_ => born($_) } split ' ', `pgrep -P $master`;
+    my @pids = sort { $born{$b} <=> $born{$a} } keys %born;
 
-    return wantarray ? sort { $b <=> $a } @pids : $pids[0];
+    return wantarray ? @pids : $pids[0];
+}
+
+
+sub born {
+    my ($pid) = @_;
+
+    open my $f, '<', "/proc/$pid/stat" or return 0;
+
+    return (split ' ', (<$f> // '') =~ s/^.*\) //r)[19] // 0;
 }
 
 
