@@ -185,6 +185,8 @@ typedef struct {
     ngx_array_t                  *listens;          /* ngx_http_ims_listen_t */
     ngx_array_t                  *core_allow;       /* ngx_cidr_t */
     ngx_array_t                  *core_hosts;       /* ims_core_host */
+    ngx_resolver_t               *resolver;         /* for them */
+    ngx_msec_t                    resolver_timeout;
     ngx_array_t                  *groups;           /* ngx_http_ims_group_t * */
 
     ngx_msec_t                    lease_check;
@@ -848,6 +850,11 @@ ngx_uint_t ngx_http_ims_core_allowed(ngx_http_ims_main_conf_t *imcf,
 
 char *ngx_http_ims_core_host_directive(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+/* postconfiguration: names for the DNS need a resolver */
+char *ngx_http_ims_core_hosts_check(ngx_conf_t *cf,
+    ngx_http_ims_main_conf_t *imcf);
+/* init_process: begin to ask for them */
+ngx_int_t ngx_http_ims_core_hosts_init(ngx_http_ims_worker_t *w);
 /* the address of a listed name; NGX_DECLINED: it is not listed */
 ngx_int_t ngx_http_ims_core_host(ngx_http_ims_main_conf_t *imcf,
     ims_str_t host, in_port_t port, ngx_http_ims_addr_t *addr);

@@ -125,7 +125,7 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       NULL },
 
     { ngx_string("ims_core_host"),
-      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      NGX_HTTP_MAIN_CONF|NGX_CONF_2MORE,
       ngx_http_ims_core_host_directive,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
@@ -438,6 +438,10 @@ ngx_http_ims_postconfiguration(ngx_conf_t *cf)
 
     *h = ngx_http_ims_access_handler;
 
+    if (ngx_http_ims_core_hosts_check(cf, imcf) != NGX_CONF_OK) {
+        return NGX_ERROR;
+    }
+
     if (ngx_http_ims_groups_check(cf, imcf) != NGX_CONF_OK) {
         return NGX_ERROR;
     }
@@ -723,6 +727,8 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
      *     imcf->listens = NULL;
      *     imcf->core_allow = NULL;
      *     imcf->core_hosts = NULL;
+     *     imcf->resolver = NULL;
+     *     imcf->resolver_timeout = 0;
      *     imcf->groups = NULL;
      *     imcf->flows = NULL;
      *     imcf->flow_keys = NULL;

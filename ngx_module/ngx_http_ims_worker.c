@@ -52,6 +52,7 @@ ngx_http_ims_worker_init(ngx_http_ims_worker_t *w)
         || ngx_http_ims_trans_init(w) != NGX_OK
         || ngx_http_ims_groups_init(w) != NGX_OK
         || ngx_http_ims_links_init(w) != NGX_OK
+        || ngx_http_ims_core_hosts_init(w) != NGX_OK
         || ngx_http_ims_pool_init(w) != NGX_OK)
     {
         return NGX_ERROR;
