@@ -17,6 +17,8 @@ static int ctl_pool_spec(ctl_t *ctl, const char **args, unsigned n,
 static int ctl_done(ctl_t *ctl, const char **args, unsigned n,
     const char *done);
 static int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
+static int ctl_table(ctl_t *ctl, const char **args, unsigned n,
+    const char *const *columns);
 static int ctl_named(ctl_t *ctl, const char *word, const char *sub,
     unsigned argc, char **argv, const char *more, const char *done);
 
@@ -24,6 +26,10 @@ static int ctl_named(ctl_t *ctl, const char *word, const char *sub,
 static const char *const  ctl_pool_columns[] = {
     "name", "home", "realms", "per", "state", "ttl", "ttl_max", "d",
     "margin", "min_expires", "identities", NULL
+};
+
+static const char *const  ctl_purge_columns[] = {
+    "purge", "lease", "home", "impi", "impu", "send_by", NULL
 };
 
 static const char *const  ctl_list_columns[] = {
@@ -235,9 +241,7 @@ ctl_identity_remove(ctl_t *ctl, unsigned argc, char **argv)
 int
 ctl_pool_list(ctl_t *ctl, unsigned argc, char **argv)
 {
-    const char   *args[2];
-    redisReply   *reply;
-    ctl_table_t  *table;
+    const char  *args[2];
 
     (void) argc;
     (void) argv;
@@ -245,7 +249,18 @@ ctl_pool_list(ctl_t *ctl, unsigned argc, char **argv)
     args[0] = "POOL";
     args[1] = "LIST";
 
-    reply = ctl_call_z(ctl, 2, args);
+    return ctl_table(ctl, args, 2, ctl_pool_columns);
+}
+
+
+static int
+ctl_table(ctl_t *ctl, const char **args, unsigned n,
+    const char *const *columns)
+{
+    redisReply   *reply;
+    ctl_table_t  *table;
+
+    reply = ctl_call_z(ctl, n, args);
 
     if (reply == NULL) {
         return CTL_AWAY;
@@ -255,7 +270,7 @@ ctl_pool_list(ctl_t *ctl, unsigned argc, char **argv)
         return CTL_REFUSED;
     }
 
-    table = ctl_table_new(ctl, ctl_pool_columns);
+    table = ctl_table_new(ctl, columns);
 
     if (table != NULL) {
         ctl_table_rows(table, reply);
@@ -432,6 +447,49 @@ ctl_revoke(ctl_t *ctl, unsigned argc, char **argv)
     }
 
     return ctl_done(ctl, args, n, "revoked");
+}
+
+
+int
+ctl_purge_next(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[4];
+
+    args[0] = "PURGE";
+    args[1] = "NEXT";
+    args[2] = argc ? argv[0] : "*";
+    args[3] = "64";
+
+    return ctl_table(ctl, args, 4, ctl_purge_columns);
+}
+
+
+int
+ctl_purge_done(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[2];
+
+    (void) argc;
+
+    args[0] = "PURGED";
+    args[1] = argv[0];
+
+    return ctl_done(ctl, args, 2, "purged");
+}
+
+
+int
+ctl_hold(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[2];
+
+    (void) argc;
+
+    args[0] = "HOLD";
+    args[1] = argv[0];
+
+    return ctl_done(ctl, args, 2, strcmp(argv[0], "end") == 0 ? "hold ended"
+                                                              : "on hold");
 }
 
 

@@ -25,7 +25,8 @@ static const struct {
     const char  *text;
 } ctl_errors[] = {
     { "EXHAUSTED", "no identity is free; the first may be in %s s" },
-    { "HOLD", "nothing is given for %s s: commits may have been lost" },
+    { "HOLD", "nothing is given for %s s: by command, or since commits may have "
+      "been lost" },
     { "ENDED", "the lease has ended, or is not of this user and session" },
     { "LATE", "the daemon was too slow: nothing was done" },
     { "NOPOOL", "there is no such pool" },

@@ -31,6 +31,8 @@ static const ctl_command_t  ctl_commands[] = {
       "  --margin S        rest on top of it (30 and 0.1 % of --ttl-max)\n"
       "  --min-expires S   shortest expiry that the core grants (60)\n"
       "  --realms A,B      who may ask: realms of users (*: all)\n"
+      "  --purge on|off    may edges shorten rests by removing all bindings\n"
+      "                    at the core (off)\n"
       "  --per WHAT        user (default): one lease a user, for up to four\n"
       "                    browsers; session: one for each browser\n" },
 
@@ -123,6 +125,18 @@ static const ctl_command_t  ctl_commands[] = {
       "lengthen an identity's rest: a binding was seen at the core",
       "UNTIL is pool time in ms.\n" },
 
+    { "purge next", "[POOL]", 0, 1, 0, ctl_purge_next,
+      "take identities that may be purged at the core",
+      "Up to 64.  Send, before send_by (ms of CLOCK_BOOTTIME) and once, for\n"
+      "each impu a REGISTER with \"Contact: *\" and \"Expires: 0\".\n" },
+
+    { "purge done", "PURGE", 1, 1, 0, ctl_purge_done,
+      "each of these REGISTERs was answered 200: shorten the rest", NULL },
+
+    { "hold", "SECONDS | end", 1, 1, 0, ctl_hold,
+      "give nothing for a time; leases live on and are lengthened",
+      "A hold after lost commits is not ended by this.\n" },
+
     { "info", "", 0, 0, 0, ctl_info, "the daemon's figures", NULL },
 
     { "ping", "", 0, 0, 0, ctl_ping, "is the daemon there", NULL },
@@ -151,6 +165,7 @@ enum {
     CTL_L_MINEXPIRES,
     CTL_L_REALMS,
     CTL_L_PER,
+    CTL_L_PURGE,
     CTL_L_BAR,
     CTL_L_NOW,
     CTL_L_ALL,
@@ -179,6 +194,7 @@ static const struct option  ctl_longopts[] = {
     { "min-expires", required_argument, NULL, CTL_L_MINEXPIRES },
     { "realms", required_argument, NULL, CTL_L_REALMS },
     { "per", required_argument, NULL, CTL_L_PER },
+    { "purge", required_argument, NULL, CTL_L_PURGE },
     { "bar", no_argument, NULL, CTL_L_BAR },
     { "now", no_argument, NULL, CTL_L_NOW },
     { "all", no_argument, NULL, CTL_L_ALL },
@@ -198,6 +214,7 @@ static const struct {
     { CTL_L_MINEXPIRES, "MINEXPIRES" },
     { CTL_L_REALMS, "REALMS" },
     { CTL_L_PER, "PER" },
+    { CTL_L_PURGE, "PURGE" },
     { 0, NULL }
 };
 

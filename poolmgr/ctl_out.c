@@ -50,6 +50,8 @@ static const struct {
     { "promised", CTL_PT },
     { "rest", CTL_PT },
     { "sid_end", CTL_PT },
+    { "send_by", CTL_NUMBER },
+    { "answer_by", CTL_NUMBER },
     { "started", CTL_WALL },
     { "created", CTL_WALL },
     { "ttl", CTL_MS },

@@ -197,7 +197,7 @@ typedef struct {
     uint32_t  flags;
     uint8_t   per;
     uint8_t   edges;
-    uint8_t   purge;
+    uint8_t   purge;            /* edges may shorten rests by proof */
     uint8_t   pad;
     uint32_t  core_min;         /* s, shortest expiry the core grants */
     uint64_t  ttl;              /* ms, all four */
@@ -249,7 +249,10 @@ typedef struct {
     uint64_t          last_lease;       /* last lease id given */
     uint64_t          given;            /* leases ever begun */
     uint64_t          feed_seq;         /* of the last feed row */
-    uint64_t          hold_until;       /* PT; nothing is given before */
+    uint64_t          hold_until;       /* PT; nothing is given before: commits
+                                           may be lost */
+    uint64_t          hold_since;       /* PT; when that was found */
+    uint64_t          hold_asked;       /* PT; the same, by command */
     uint64_t          gone;             /* the environment that follows, or 0 */
     uint32_t          block;            /* of idents made here */
     uint32_t          last_index;       /* last ident's index in it */
@@ -260,7 +263,7 @@ typedef struct {
     ims_pool_ptrow_t  clock;
 } ims_pool_state_t;
 
-_Static_assert(sizeof(ims_pool_state_t) == 168, "the state has no holes");
+_Static_assert(sizeof(ims_pool_state_t) == 184, "the state has no holes");
 
 
 typedef enum {

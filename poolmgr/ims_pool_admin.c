@@ -199,6 +199,10 @@ ims_pool_spec_times(ims_pool_head_t *h, const ims_pool_spec_t *spec)
     if (spec->core_min) {
         h->core_min = spec->core_min;
     }
+
+    if (spec->has_purge) {
+        h->purge = spec->purge;
+    }
 }
 
 

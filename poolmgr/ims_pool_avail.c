@@ -50,6 +50,11 @@ ims_pool_w_pick(ims_pool_writer_t *w, uint32_t pool, const uint8_t *holder,
     memset(&from, 0, sizeof(from));
     from.pool = pool;
 
+    if (w->state.hold_until > w->now) {
+        /* what may be given now has got its place since */
+        from.time = w->state.hold_since;
+    }
+
     for (round = 0; round < IMS_POOL_ROUNDS; round++) {
 
         rc = ims_pool_avail_scan(w, &from, holder, &heads);
@@ -192,7 +197,7 @@ ims_pool_avail_judge(ims_pool_writer_t *w, const ims_pool_avail_t *a,
         return;
     }
 
-    if (rec->rest > w->now) {
+    if (rec->rest > w->now || (holder != NULL && ims_pool_w_held(w, rec))) {
         heads->back[heads->nback++] = *a;
         return;
     }
@@ -217,6 +222,11 @@ ims_pool_avail_back(ims_pool_writer_t *w, const ims_pool_heads_t *heads)
     for (i = 0; i < heads->nback; i++) {
 
         rc = ims_pool_w_rec(w, heads->back[i].ident, &rec);
+
+        if (rc == IMS_POOL_OK && rec.rest <= w->now) {
+            /* one that is held */
+            rec.rest = w->state.hold_until;
+        }
 
         if (rc == IMS_POOL_OK) {
             rc = ims_pool_w_avail_move(w, &rec, rec.rest);

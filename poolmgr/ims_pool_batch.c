@@ -51,6 +51,7 @@ ims_pool_begin(ims_pool_writer_t *w)
     w->dirty = 0;
     w->broken = 0;
     w->nospace = 0;
+    w->pools = 0;
 
     return IMS_POOL_OK;
 }
@@ -90,9 +91,12 @@ ims_pool_abort(ims_pool_writer_t *w)
         w->txn = NULL;
     }
 
+    ims_pool_purge_aborted(w);
+
     w->state = w->committed;
     w->dirty = 0;
     w->broken = 0;
+    w->pools = 0;
 }
 
 
@@ -132,9 +136,20 @@ ims_pool_commit(ims_pool_writer_t *w)
     if (rc == 0) {
         w->committed = w->state;
         w->commits++;
+
+        if (w->pools && w->purges != NULL) {
+            /* what cannot be read is not purged */
+            (void) ims_pool_purges_look(w);
+        }
+
+        w->pools = 0;
+        ims_pool_purge_committed(w);
+
         return IMS_POOL_OK;
     }
 
+    ims_pool_purge_aborted(w);
+    w->pools = 0;
     w->state = w->committed;
 
     if ((rc == ENOSPC || rc == MDB_MAP_FULL || rc == MDB_TXN_FULL)
@@ -327,6 +342,7 @@ ims_pool_w_put_pool(ims_pool_writer_t *w, const ims_pool_t *pool)
     p += h->nrealms;
 
     ims_pool_be32(key, h->pool);
+    w->pools = 1;
 
     return ims_pool_w_put(w, IMS_POOL_T_POOL, key, sizeof(key), row,
                           (size_t) (p - row), 0);

@@ -257,7 +257,8 @@ ims_pool_check_times(const ims_pool_rec_t *rec)
     }
 
     if (rec->lease == 0) {
-        return rec->end == 0 && rec->promised == 0 && rec->nsession == 0;
+        return rec->end == 0 && rec->nsession == 0
+               && (rec->promised == 0 || (rec->flags & IMS_POOL_F_PURGED));
     }
 
     for (i = 0, end = 0; i < rec->nsession; i++) {

@@ -37,6 +37,7 @@ ims_pool_w_feed(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
     row.reason = reason;
 
     ims_pool_be64(key, row.seq);
+    ims_pool_purge_note(w, rec->pool, rec->ident, rec->lease, reason);
 
     return ims_pool_w_put(w, IMS_POOL_T_FEED, key, sizeof(key), &row,
                           sizeof(row), 0);

@@ -15,6 +15,8 @@
 #define IMS_POOL_CLOSED_MS   5000
 
 
+static int ims_pool_hold(ims_pool_writer_t *w, uint64_t until,
+    ims_pool_grant_t *grant);
 static bool ims_pool_closed(ims_pool_writer_t *w, const ims_pool_asker_t *a);
 static int ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
     ims_pool_asker_t *a);
@@ -42,7 +44,6 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
 {
     int               rc;
     uint8_t           tag[IMS_POOL_HOLDER_LEN];
-    uint64_t          wait;
     ims_pool_how_e    how;
     ims_pool_rec_t    picked;
     ims_pool_asker_t  a;
@@ -64,10 +65,8 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
         return ims_pool_lease_grant(w, who, &a, IMS_POOL_SAME, grant);
     }
 
-    if (w->state.hold_until > w->now) {
-        wait = (w->state.hold_until - w->now + 999) / 1000;
-        grant->retry_s = wait < UINT32_MAX ? (uint32_t) wait : UINT32_MAX;
-        return IMS_POOL_HOLD;
+    if (w->state.hold_asked > w->now) {
+        return ims_pool_hold(w, w->state.hold_asked, grant);
     }
 
     if (a.known
@@ -76,11 +75,24 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
     {
         how = IMS_POOL_RETURNED;
 
+        if (ims_pool_w_held(w, &a.rec)) {
+            return ims_pool_hold(w, w->state.hold_until, grant);
+        }
+
+        if (ims_pool_purge_is_out(w, a.rec.ident)) {
+            /* what he registers now would go with the rest */
+            return IMS_POOL_BUSY;
+        }
+
     } else {
         how = IMS_POOL_NEW;
         ims_pool_w_hash(w, &w->keys.tag, who->realm, who->user, tag);
         rc = ims_pool_w_pick(w, a.pool.head.pool, tag, &picked,
                              &grant->retry_s);
+
+        if (rc == IMS_POOL_EXHAUSTED && w->state.hold_until > w->now) {
+            return ims_pool_hold(w, w->state.hold_until, grant);
+        }
 
         if (rc == IMS_POOL_OK && a.known && a.st == IMS_POOL_ST_LEASED) {
             /* nobody has two: what was left of the closed one ends */
@@ -95,6 +107,36 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
     }
 
     return ims_pool_lease_grant(w, who, &a, how, grant);
+}
+
+
+static int
+ims_pool_hold(ims_pool_writer_t *w, uint64_t until, ims_pool_grant_t *grant)
+{
+    uint64_t  wait;
+
+    wait = (until - w->now + 999) / 1000;
+    grant->retry_s = wait < UINT32_MAX ? (uint32_t) wait : UINT32_MAX;
+
+    return IMS_POOL_HOLD;
+}
+
+
+bool
+ims_pool_w_held(ims_pool_writer_t *w, const ims_pool_rec_t *rec)
+{
+    uint64_t  since;
+
+    if (w->state.hold_until <= w->now) {
+        return false;
+    }
+
+    since = w->state.hold_since;
+
+    /* of the same millisecond nobody knows what came first */
+
+    return !((rec->flags & IMS_POOL_F_PURGED) && rec->promised > since)
+           && !(rec->lease != 0 && rec->start > since);
 }
 
 

@@ -508,6 +508,20 @@ ims_pool_tick_dropped(ims_pool_writer_t *w)
 }
 
 
+int
+ims_pool_hold_for(ims_pool_writer_t *w, uint64_t ms)
+{
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    w->state.hold_asked = ms ? w->now + ms : 0;
+    w->dirty = 1;
+
+    return IMS_POOL_OK;
+}
+
+
 /* --- pools --------------------------------------------------------------- */
 
 int

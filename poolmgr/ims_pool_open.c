@@ -129,6 +129,7 @@ ims_pool_writer_close(ims_pool_writer_t *w)
     }
 
     ims_pool_abort(w);
+    ims_pool_purges_close(w);
     ims_pool_close(w->reader);
 
     if (w->env != NULL) {
@@ -569,6 +570,10 @@ ims_pool_start_commit(ims_pool_writer_t *w, const ims_pool_options_t *opt,
         rc = ims_pool_w_imports(w, &st->undone);
     }
 
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_purges_open(w);
+    }
+
     if (rc != IMS_POOL_OK) {
         ims_pool_abort(w);
         return ims_pool_err(err, errlen, rc, "start of \"%s/%s\": %s", w->dir,
@@ -619,6 +624,8 @@ ims_pool_start_batch(ims_pool_writer_t *w, bool lost, uint64_t *term,
         if (s->hold_until < w->now + *term) {
             s->hold_until = w->now + *term;
         }
+
+        s->hold_since = w->now;
     }
 
     s->incarnation = inc;

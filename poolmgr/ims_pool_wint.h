@@ -47,6 +47,9 @@ typedef struct {
 } ims_pool_floor_t;
 
 
+typedef struct ims_pool_purges_s  ims_pool_purges_t;
+
+
 struct ims_pool_writer_s {
     MDB_env             *env;
     MDB_txn             *txn;           /* of the batch */
@@ -67,6 +70,7 @@ struct ims_pool_writer_s {
     unsigned             broken:1;      /* LMDB failed in it */
     unsigned             nospace:1;     /* since the map or disk is full */
     unsigned             dead:1;        /* a commit's outcome is unknown */
+    unsigned             pools:1;       /* the batch wrote rows of pools */
 
     int                  dirfd;
     int                  lockfd;
@@ -77,6 +81,7 @@ struct ims_pool_writer_s {
 
     ims_pool_floor_t     floor;
     ims_pool_keys_t      keys;
+    ims_pool_purges_t   *purges;
 
     uint64_t             commits;
     uint64_t             damaged;
@@ -219,6 +224,12 @@ int ims_pool_w_settle(ims_pool_writer_t *w, uint32_t pool, unsigned max);
 int ims_pool_w_names(ims_pool_writer_t *w, uint64_t ident,
     ims_pool_names_t *names);
 
+/*
+ * Commits may be lost, and nobody can tell yet who is bound to this identity:
+ * it was neither purged nor leased since.
+ */
+bool ims_pool_w_held(ims_pool_writer_t *w, const ims_pool_rec_t *rec);
+
 /* The record's lease to history, unless it is there; its reports out. */
 int ims_pool_w_past(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
     const ims_pool_head_t *h);
@@ -236,6 +247,25 @@ int ims_pool_w_unstage(ims_pool_writer_t *w, uint64_t ident);
 /* Housekeeping; IMS_POOL_MORE when there is more of it. */
 int ims_pool_tick_removed(ims_pool_writer_t *w);
 int ims_pool_tick_dropped(ims_pool_writer_t *w);
+
+
+/* --- purge (ims_pool_purge.c) --------------------------------------------- */
+
+/* Makes or empties the lists, and fills them from the feed. */
+int ims_pool_purges_open(ims_pool_writer_t *w);
+void ims_pool_purges_close(ims_pool_writer_t *w);
+
+/* Pools were written. */
+int ims_pool_purges_look(ims_pool_writer_t *w);
+
+/* An early end in this batch, and what became of the batch. */
+void ims_pool_purge_note(ims_pool_writer_t *w, uint32_t pool, uint64_t ident,
+    uint64_t lease, ims_pool_end_e reason);
+void ims_pool_purge_aborted(ims_pool_writer_t *w);
+void ims_pool_purge_committed(ims_pool_writer_t *w);
+
+/* Is an edge at work on this identity? */
+bool ims_pool_purge_is_out(ims_pool_writer_t *w, uint64_t ident);
 
 
 /* --- imports left over (ims_pool_import.c) ----------------------------- */

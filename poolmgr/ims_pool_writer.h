@@ -127,7 +127,9 @@ typedef struct {
     uint64_t   margin;          /* ms; 0: 30 s + 0.1 % of ttl_max */
     uint32_t   core_min;        /* s; 0: 60 */
     uint8_t    per;             /* IMS_POOL_PER_USER or _SESSION */
+    uint8_t    purge;           /* 0 or 1 */
     bool       has_per;
+    bool       has_purge;
 } ims_pool_spec_t;
 
 /*
@@ -337,6 +339,46 @@ int ims_pool_revoke_pool(ims_pool_writer_t *w, ims_str_t pool,
  */
 int ims_pool_report(ims_pool_writer_t *w, uint64_t ident, uint64_t lease,
     uint32_t edge, uint64_t flow, uint64_t until, bool *alert);
+
+
+/*
+ * Line 9, purge: a lease that ended early, long enough ago that no message of
+ * it is under way any more.  The edge sends, once and before send_by, a
+ * REGISTER with `Contact: *` for each IMPU, and says so when each of them was
+ * answered 200.  Meanwhile the last holder may not return (BUSY).
+ */
+#define IMS_POOL_PURGE_MS    32000
+
+typedef struct {
+    uint64_t          id;           /* not 0 */
+    uint64_t          ident;
+    uint64_t          lease;        /* 0: never leased, as far as is known */
+    uint64_t          send_by;      /* CLOCK_BOOTTIME, ms */
+    uint64_t          answer_by;
+    char              pool[IMS_POOL_NAME_MAX + 1];
+    char              home[IMS_POOL_HOME_MAX + 1];
+    ims_pool_names_t  names;
+} ims_pool_purge_t;
+
+/* May the edge that asks have one of this pool? */
+typedef bool (*ims_pool_purge_may_pt)(void *ctx, const ims_pool_t *pool);
+
+/* One of those that are due, in a batch.  NOTFOUND: none is. */
+int ims_pool_purge_next(ims_pool_writer_t *w, ims_pool_purge_may_pt may,
+    void *ctx, ims_pool_purge_t *job);
+
+/*
+ * It was done.  Lowers the rest to now + margin.  NOTFOUND: too late, or not
+ * known; ENDED: the identity has had another lease since.
+ */
+int ims_pool_purged(ims_pool_writer_t *w, uint64_t id, uint64_t *ident,
+    uint64_t *lease);
+
+/*
+ * A hold by command: until then nothing is given, but leases live on and are
+ * lengthened.  ms 0 ends it.  A hold after lost commits is not touched.
+ */
+int ims_pool_hold_for(ims_pool_writer_t *w, uint64_t ms);
 
 
 /* --- reading ---------------------------------------------------------- */

@@ -16,7 +16,7 @@
 
 #define MGR_LIST_ROWS     100       /* a LIST without a count */
 #define MGR_SECONDS_MAX   (366ull * 86400)
-#define MGR_POOL_FIELDS   14
+#define MGR_POOL_FIELDS   15
 
 
 static bool mgr_pool_spec(mgr_call_t *call, unsigned i, ims_pool_spec_t *spec);
@@ -200,6 +200,19 @@ mgr_pool_option(mgr_call_t *call, unsigned i, ims_pool_spec_t *spec)
         return true;
     }
 
+    if (mgr_arg_is(call, i, "PURGE")) {
+
+        spec->has_purge = true;
+        spec->purge = mgr_arg_is(call, i + 1, "on");
+
+        if (spec->purge || mgr_arg_is(call, i + 1, "off")) {
+            return true;
+        }
+
+        mgr_badarg(call, "PURGE is on or off");
+        return false;
+    }
+
     if (mgr_arg_is(call, i, "PER")) {
 
         spec->has_per = true;
@@ -298,6 +311,7 @@ mgr_pool_pairs(mgr_call_t *call, const ims_pool_t *pool)
                head->per == IMS_POOL_PER_SESSION ? "session" : "user");
     mgr_pair_z(call, "edges",
                head->edges == IMS_POOL_EDGES_REMOTE ? "remote" : "local");
+    mgr_pair_z(call, "purge", head->purge ? "on" : "off");
     mgr_pair_z(call, "state",
                head->flags & IMS_POOL_PF_DROPPING ? "dropping"
                : head->flags & IMS_POOL_PF_DISABLED ? "disabled" : "enabled");
@@ -1004,11 +1018,12 @@ mgr_info_text(mgr_server_t *s, const ims_pool_info_t *info,
     ims_resp_buf_t *text)
 {
     size_t                   i;
-    uint64_t                 hold;
+    uint64_t                 hold, asked;
     const ims_pool_state_t  *st;
 
     st = &info->state;
     hold = st->hold_until > info->now ? st->hold_until - info->now : 0;
+    asked = st->hold_asked > info->now ? st->hold_asked - info->now : 0;
 
     const struct {
         const char  *name;
@@ -1027,6 +1042,8 @@ mgr_info_text(mgr_server_t *s, const ims_pool_info_t *info,
         { "incarnation", st->incarnation },
         { "pool_time", info->now },
         { "hold_seconds", (hold + 999) / 1000 },
+        { "hold_asked_seconds", (asked + 999) / 1000 },
+        { "purged", s->purged },
         { "leases_given", st->given },
         { "feed_seq", st->feed_seq },
         { "identities", info->identities },

@@ -30,6 +30,8 @@ static const mgr_command_t  mgr_commands[] = {
     { "RENEW", NULL, WWSF, MGR_CMD_WRITE, 8, 8, mgr_cmd_renew },
     { "RELEASE", NULL, WWSF, MGR_CMD_WRITE, 8, 8, mgr_cmd_release },
     { "REPORT", NULL, EDGE, MGR_CMD_WRITE, 5, 5, mgr_cmd_report },
+    { "PURGE", "NEXT", EDGE, MGR_CMD_WRITE, 4, 4, mgr_cmd_purge_next },
+    { "PURGED", NULL, EDGE, MGR_CMD_WRITE, 2, 2, mgr_cmd_purged },
 
     { "PING", NULL, 0, MGR_CMD_CONN, 1, 2, mgr_cmd_ping },
     { "AUTH", NULL, 0, MGR_CMD_CONN, 2, 2, mgr_cmd_auth },
@@ -69,6 +71,7 @@ static const mgr_command_t  mgr_commands[] = {
     { "REVOKE", "USER", ADMIN, MGR_CMD_WRITE, 5, 6, mgr_cmd_revoke_user },
     { "REVOKE", "POOL", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_revoke_pool },
 
+    { "HOLD", NULL, ADMIN, MGR_CMD_WRITE, 2, 2, mgr_cmd_hold },
     { "CHECK", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_check },
 
     /* harmless answers for redis-cli, redis-benchmark and libraries */
@@ -98,7 +101,7 @@ static const struct {
     { IMS_POOL_NOTFOUND, "NOTFOUND no such thing" },
     { IMS_POOL_EXISTS, "EXISTS the name is taken" },
     { IMS_POOL_BADARG, "BADARG not acceptable" },
-    { IMS_POOL_BUSY, "BUSY another import is under way" },
+    { IMS_POOL_BUSY, "BUSY something is under way, try again" },
     { IMS_POOL_NOTEMPTY, "NOTEMPTY the pool has identities" },
     { IMS_POOL_NOSPACE, "NOSPACE map or disk is full" },
     { 0, NULL }

@@ -86,6 +86,11 @@ void mgr_cmd_renew(mgr_call_t *call);
 void mgr_cmd_release(mgr_call_t *call);
 void mgr_cmd_report(mgr_call_t *call);
 
+/* mgr_purge.c */
+void mgr_cmd_purge_next(mgr_call_t *call);
+void mgr_cmd_purged(mgr_call_t *call);
+void mgr_cmd_hold(mgr_call_t *call);
+
 /* mgr_admin.c */
 void mgr_cmd_info(mgr_call_t *call);
 void mgr_cmd_pool_create(mgr_call_t *call);

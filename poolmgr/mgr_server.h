@@ -103,6 +103,7 @@ struct mgr_server_s {
     uint64_t             batches;
     uint64_t             commits;
     uint64_t             replays;
+    uint64_t             purged;
     uint64_t             started;       /* wall ms */
 
     unsigned             noise;         /* lines of this second, MGR_NOISE */

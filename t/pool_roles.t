@@ -60,6 +60,7 @@ my %admin = (
 	'REVOKE IMPU' => ['REVOKE', 'IMPU', 'sip:web-0001@ims.example'],
 	'REVOKE USER' => ['REVOKE', 'USER', 'web', 'site', 'a'],
 	'REVOKE POOL' => ['REVOKE', 'POOL', 'web'],
+	'HOLD' => ['HOLD', 'END'],
 	'CHECK' => ['CHECK'],
 );
 

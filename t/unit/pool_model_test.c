@@ -37,6 +37,10 @@ typedef struct {
     uint64_t  promised;
     uint64_t  rest;
     uint64_t  send[SIDS];       /* end of each session, 0: none */
+    uint64_t  began;
+    uint64_t  ended;            /* early, when */
+    bool      purged;
+    bool      fell;             /* its rest, in this batch */
     uint64_t  told;             /* latest end told + D + margin of that time */
 } m_ident_t;
 
@@ -48,6 +52,7 @@ typedef struct {
     uint64_t   margin;
     uint64_t   fence;
     uint64_t   hold;
+    uint64_t   since;           /* the hold began */
     uint64_t   last_lease;
     unsigned   feed;            /* rows since the last look at it */
     uint64_t   out;             /* end of a session that lost its place */
@@ -56,13 +61,25 @@ typedef struct {
 } m_t;
 
 
+/* in the hands of an edge, whatever becomes of the batch */
+typedef struct {
+    uint64_t   id;
+    unsigned   k;
+    uint64_t   lease;
+    uint64_t   until;
+    bool       done;
+} m_out_t;
+
+
 typedef struct {
     fixture_t  f;
     m_t        m;
+    m_out_t    out[64];
+    unsigned   nout;
     uint64_t   seed;
     uint64_t   term;
     uint64_t   ident0;
-    uint64_t   count[14];
+    uint64_t   count[18];
 } run_t;
 
 
@@ -80,12 +97,22 @@ m_leased(const m_t *m, const m_ident_t *i)
 }
 
 
+/* does the hold concern it, or is its past known? */
+
+static bool
+m_held(const m_t *m, const m_ident_t *i)
+{
+    return m->hold > m->now && !(i->purged && i->promised > m->since)
+           && !(i->lease != 0 && i->began > m->since);
+}
+
+
 /* may it be given to this user as a new one? */
 
 static bool
 m_free(const m_t *m, const m_ident_t *i, uint32_t user)
 {
-    return i->rest <= m->now && !i->off && !i->closing
+    return i->rest <= m->now && !i->off && !i->closing && !m_held(m, i)
            && !(i->barred && i->last == user);
 }
 
@@ -234,6 +261,7 @@ static void
 m_end(run_t *r, m_ident_t *i)
 {
     i->end = r->m.now;
+    i->ended = r->m.now;
     memset(i->send, 0, sizeof(i->send));
     r->m.feed++;
     r->count[6]++;
@@ -246,7 +274,7 @@ op_acquire(run_t *r)
     int               rc;
     m_t              *m = &r->m;
     char              buf[32];
-    bool              free_one, fits;
+    bool              free_one, fits, back;
     uint32_t          user;
     uint64_t          sid;
     unsigned          k;
@@ -274,26 +302,40 @@ op_acquire(run_t *r)
         return;
     }
 
-    if (m->hold > m->now) {
+    for (k = 0, free_one = false, fits = g.retry_s == 60; k < IDENTS; k++) {
+        free_one |= m_free(m, &m->id[k], user);
+        fits |= (m->id[k].rest - m->now + 999) / 1000 == g.retry_s;
+    }
+
+    back = i != NULL && !i->off && !i->closing && !i->barred;
+
+    if (m->hold > m->now && (back ? m_held(m, i) : !free_one)) {
         assert_int_equal(rc, IMS_POOL_HOLD);
         assert_int_equal(g.retry_s, (m->hold - m->now + 999) / 1000);
         r->count[1]++;
         return;
     }
 
-    if (i != NULL && !i->off && !i->closing && !i->barred) {
+    r->count[17] += m->hold > m->now && rc == IMS_POOL_OK;
+
+    if (back) {
+
+        for (k = 0; k < r->nout; k++) {
+            if (&m->id[r->out[k].k] == i && !r->out[k].done
+                && r->out[k].until > m->now)
+            {
+                assert_int_equal(rc, IMS_POOL_BUSY);
+                r->count[14]++;
+                return;
+            }
+        }
+
         assert_int_equal(rc, IMS_POOL_OK);
         assert_int_equal(g.how, IMS_POOL_RETURNED);
         r->count[2]++;
 
     } else {
         old = i;
-        fits = g.retry_s == 60;
-
-        for (k = 0, free_one = false; k < IDENTS; k++) {
-            free_one |= m_free(m, &m->id[k], user);
-            fits |= (m->id[k].rest - m->now + 999) / 1000 == g.retry_s;
-        }
 
         if (!free_one) {
             assert_int_equal(rc, IMS_POOL_EXHAUSTED);
@@ -328,6 +370,9 @@ op_acquire(run_t *r)
     i->user = user;
     i->last = user;
     i->barred = false;
+    i->purged = false;
+    i->began = m->now;
+    i->ended = 0;
     i->lease = ++m->last_lease;
     i->end = m->now;
     memset(i->send, 0, sizeof(i->send));
@@ -535,13 +580,103 @@ static void
 op_fence(run_t *r)
 {
     uint64_t  fence;
+    unsigned  k;
 
     assert_int_equal(ims_pool_revoke_pool(r->f.w, IMS_STR("web"), &fence), 0);
     assert_int_equal(fence, r->m.last_lease);
 
+    for (k = 0; k < IDENTS; k++) {
+        if (m_leased(&r->m, &r->m.id[k])) {
+            r->m.id[k].ended = r->m.now;
+        }
+    }
+
     r->m.fence = fence;
     r->m.feed++;
     r->count[7]++;
+}
+
+
+static bool
+op_purge_may(void *ctx, const ims_pool_t *pool)
+{
+    (void) ctx;
+
+    return pool->head.purge;
+}
+
+
+/* an edge asks, or is done with one: the proof takes the place of the rest */
+
+static void
+op_purge(run_t *r)
+{
+    int                      rc;
+    m_t                     *m = &r->m;
+    uint64_t                 ident, lease;
+    m_out_t                 *o;
+    m_ident_t               *i;
+    static ims_pool_purge_t  job;
+
+    if (r->nout < 64 && below(r, 2)) {
+        rc = ims_pool_purge_next(r->f.w, op_purge_may, NULL, &job);
+
+        if (rc != IMS_POOL_OK) {
+            assert_int_equal(rc, IMS_POOL_NOTFOUND);
+            return;
+        }
+
+        o = &r->out[r->nout++];
+        o->id = job.id;
+        o->k = (unsigned) (job.ident - r->ident0);
+        o->lease = job.lease;
+        o->until = m->now + IMS_POOL_PURGE_MS;
+        o->done = false;
+
+        i = &m->id[o->k];
+        assert_int_equal(job.lease, i->lease);
+        assert_false(m_leased(m, i));
+        assert_true(m->hold > m->now || i->rest > m->now + 2 * m->delay);
+
+        if (m->hold <= m->now) {
+            assert_true(i->ended != 0);
+            assert_true(i->ended + m->delay <= m->now);
+        }
+
+        r->count[15]++;
+
+        if (below(r, 2)) {
+            return;
+        }
+    }
+
+    if (r->nout == 0) {
+        return;
+    }
+
+    o = &r->out[below(r, 2) ? r->nout - 1 : below(r, r->nout)];
+    i = &m->id[o->k];
+    rc = ims_pool_purged(r->f.w, o->id, &ident, &lease);
+
+    if (o->until <= m->now) {
+        assert_int_equal(rc, IMS_POOL_NOTFOUND);
+        return;
+    }
+
+    if (o->lease != i->lease || m_leased(m, i)) {
+        assert_int_equal(rc, IMS_POOL_ENDED);
+        return;
+    }
+
+    assert_int_equal(rc, IMS_POOL_OK);
+    o->done = true;
+    i->end = i->end > m->now ? m->now : i->end;
+    i->promised = m->now;
+    i->rest = m->now + m->margin;
+    i->told = i->rest;
+    i->purged = true;
+    i->fell = true;
+    r->count[16]++;
 }
 
 
@@ -593,7 +728,10 @@ op(run_t *r)
 
     what = below(r, 1000);
 
-    if (what < 450) {
+    if (r->m.hold > r->m.now && below(r, 3) == 0) {
+        op_purge(r);
+
+    } else if (what < 450) {
         op_acquire(r);
 
     } else if (what < 700) {
@@ -616,6 +754,9 @@ op(run_t *r)
 
     } else if (what < 980) {
         op_disable(r);
+
+    } else if (what < 992) {
+        op_purge(r);
 
     } else {
         assert_true(ims_pool_tick(r->f.w) >= 0);
@@ -644,6 +785,7 @@ restart(run_t *r)
 {
     bool      lost;
     uint64_t  pt;
+    unsigned  k;
 
     lost = below(r, 20) == 0;
     r->f.opt.commits_lost = lost;
@@ -675,12 +817,41 @@ restart(run_t *r)
     r->m.last_lease = r->f.started.incarnation << 40;
     r->m.now = r->f.started.now;
     r->m.feed = 0;
+    r->nout = 0;
 
     if (lost) {
+        for (k = 0; k < IDENTS; k++) {
+            if (m_leased(&r->m, &r->m.id[k])) {
+                r->m.id[k].ended = r->m.now;
+            }
+        }
+
         r->m.fence = r->m.last_lease - 1;
         assert_true(r->f.started.hold_until >= r->m.now + r->term);
         r->m.hold = r->f.started.hold_until;
+        r->m.since = r->m.now;
     }
+}
+
+
+/* after a batch: what is done is out of the edges' hands */
+
+static void
+m_outs(run_t *r, bool committed)
+{
+    unsigned  k, n;
+
+    for (k = 0, n = 0; k < r->nout; k++) {
+        if (!committed) {
+            r->out[k].done = false;
+        }
+
+        if (!r->out[k].done && r->out[k].until + 100000 > r->m.now) {
+            r->out[n++] = r->out[k];
+        }
+    }
+
+    r->nout = n;
 }
 
 
@@ -712,12 +883,19 @@ compare(run_t *r, const m_t *before)
         assert_int_equal(l.rec.lease, i->lease);
         assert_int_equal(l.rec.end, i->end);
         assert_int_equal(l.rec.promised, i->promised);
+
+        if (m_held(&r->m, i) && l.rec.rest == r->m.hold) {
+            /* the search came by */
+            i->rest = r->m.hold;
+        }
+
         assert_int_equal(l.rec.rest, i->rest);
         assert_int_equal(l.fence, r->m.fence);
         assert_true(l.rec.avail <= l.rec.rest
                     || (l.rec.avail == UINT64_MAX && (i->off || i->closing)));
-        assert_true(l.rec.rest >= before->id[k].rest);
-        assert_true(l.rec.promised >= before->id[k].promised);
+        assert_true(i->fell || l.rec.rest >= before->id[k].rest);
+        assert_true(i->fell || l.rec.promised >= before->id[k].promised);
+        i->fell = false;
 
         for (sid = 1; sid < SIDS; sid++) {
             lapse = ims_pool_check_lease(&l, i->lease, sid, l.rec.holder,
@@ -742,9 +920,10 @@ compare(run_t *r, const m_t *before)
 static void
 test_model(void **state)
 {
-    m_t         before;
-    run_t      *r;
-    char       *seed;
+    m_t              before;
+    run_t           *r;
+    ims_pool_spec_t  spec;
+    char            *seed;
     uint64_t    step, k, n;
 
     (void) state;
@@ -761,6 +940,14 @@ test_model(void **state)
     for (k = 0; k < IDENTS; k++) {
         r->m.id[k].user = NOBODY;
     }
+
+    begin(&r->f);
+    memset(&spec, 0, sizeof(spec));
+    spec.name = IMS_STR("web");
+    spec.has_purge = true;
+    spec.purge = 1;
+    assert_int_equal(ims_pool_alter(r->f.w, &spec), 0);
+    commit(&r->f);
 
     r->ident0 = (uint64_t) 1 << 32 | 1;
     r->m.ttl = 600000;
@@ -788,9 +975,11 @@ test_model(void **state)
         if (below(r, 10) == 0) {
             ims_pool_abort(r->f.w);
             r->m = before;
+            m_outs(r, false);
 
         } else {
             commit(&r->f);
+            m_outs(r, true);
         }
 
         compare(r, &before);
@@ -800,6 +989,7 @@ test_model(void **state)
         }
 
         if (below(r, 300) == 0) {
+            before = r->m;
             restart(r);
             compare(r, &before);
         }
@@ -810,7 +1000,8 @@ test_model(void **state)
     print_message("%u steps: %llu same, %llu held, %llu returned, "
                   "%llu exhausted, %llu new, %llu renewed, %llu ended, "
                   "%llu fences, %llu ousted, %llu left, %llu barred, "
-                  "%llu cut, %llu closing, %llu off\n", STEPS,
+                  "%llu cut, %llu closing, %llu off, %llu busy, "
+                  "%llu to purge, %llu purged, %llu in a hold\n", STEPS,
                   (unsigned long long) r->count[0],
                   (unsigned long long) r->count[1],
                   (unsigned long long) r->count[2],
@@ -824,9 +1015,13 @@ test_model(void **state)
                   (unsigned long long) r->count[10],
                   (unsigned long long) r->count[11],
                   (unsigned long long) r->count[12],
-                  (unsigned long long) r->count[13]);
+                  (unsigned long long) r->count[13],
+                  (unsigned long long) r->count[14],
+                  (unsigned long long) r->count[15],
+                  (unsigned long long) r->count[16],
+                  (unsigned long long) r->count[17]);
 
-    for (k = 0; k < 14; k++) {
+    for (k = 0; k < 18; k++) {
         assert_true(r->count[k] > (k == 11 ? 0 : 20));
     }
 
