@@ -11,8 +11,8 @@
 
 static ngx_int_t ngx_http_ims_register_token(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, ims_reg_request_t *q, ims_reg_grant_t **fresh);
-static ngx_int_t ngx_http_ims_register_origin(ngx_http_ims_session_t *s,
-    ims_token_claims_t *claims);
+static const char *ngx_http_ims_register_origin(ngx_http_ims_session_t *s,
+    const ims_token_issuer_t *issuer, ims_token_claims_t *claims);
 static ngx_uint_t ngx_http_ims_register_issuer_may(
     const ims_reg_grant_t *grant);
 static void ngx_http_ims_register_refuse(ngx_http_ims_session_t *s,
@@ -121,6 +121,7 @@ ngx_http_ims_register_token(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     ims_reg_request_t *q, ims_reg_grant_t **fresh)
 {
     u_char                       digest[IMS_TOKEN_DIGEST_LEN];
+    const char                  *why;
     ims_token_err_t              err;
     const ims_token_issuer_t    *issuer;
     static ims_token_claims_t    claims;
@@ -151,12 +152,13 @@ ngx_http_ims_register_token(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
         return NGX_ERROR;
     }
 
-    if (ngx_http_ims_register_origin(s, &claims) != NGX_OK) {
+    why = ngx_http_ims_register_origin(s, issuer, &claims);
+
+    if (why) {
         ngx_http_ims_count(register_origin);
 
         ngx_log_error(NGX_LOG_INFO, s->connection->log, 0,
-                      "ims session %uD: token is bound to another Origin",
-                      s->serial);
+                      "ims session %uD: %s", s->serial, why);
 
         ngx_http_ims_reply(s, m, 403, "Token Of Another Origin", NULL);
         ngx_http_ims_session_close(s, IMS_WS_POLICY, "bad token");
@@ -174,24 +176,37 @@ ngx_http_ims_register_token(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
 }
 
 
-static ngx_int_t
+/*
+ * What was judged at the handshake for a token shown there holds for one shown
+ * here: a page can only bring tokens of issuers that serve it.
+ */
+
+static const char *
 ngx_http_ims_register_origin(ngx_http_ims_session_t *s,
-    ims_token_claims_t *claims)
+    const ims_token_issuer_t *issuer, ims_token_claims_t *claims)
 {
     ims_origin_t  bound, own;
 
+    if (s->origin.len
+        && ngx_http_ims_issuer_serves(issuer->data, &s->origin,
+                                      s->connection->log)
+           != NGX_OK)
+    {
+        return "issuer of the token does not serve this Origin";
+    }
+
     if (claims->origin.n == 0) {
-        return NGX_OK;
+        return NULL;
     }
 
     if (ims_origin_parse(&bound, claims->origin)
         && ims_origin_parse(&own, ngx_http_ims_str(&s->origin))
         && ims_origin_equal(&bound, &own))
     {
-        return NGX_OK;
+        return NULL;
     }
 
-    return NGX_DECLINED;
+    return "token is bound to another Origin";
 }
 
 

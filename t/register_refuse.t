@@ -45,8 +45,19 @@ ims_keys($t, name => 'other');
 ims_pool($t, size => 200);
 
 $t->write_file_expand('nginx.conf',
-    ims_conf($t, lease_check => '200ms', grace => '300s',
-             http => 'ims_max_message 8k;'));
+    ims_conf($t, lease_check => '200ms', grace => '300s', http => <<"END")
+    ims_max_message 8k;
+
+    ims_issuer other {
+        iss     https://other.example;
+        aud     ims.example;
+        alg     ES256;
+        key     o1 $dir/other.pub.pem;
+        pool    web;
+        origin  https://other.example;
+    }
+END
+    =~ s/(ims_accept_issuer  site)/$1 other/r);
 $t->run();
 
 ###############################################################################
@@ -339,6 +350,11 @@ sub tokens {
         ['token: bound to another Origin', sub {
             token($_[0], origin => 'https://localhost:' . port(8443))
         }, 403, 'register_origin', qr/token is bound to another Origin/],
+        ['token: issuer of another page', sub {
+            return ims_jwt({ alg => 'ES256', kid => 'o1' },
+                { %{ims_claims($_[0]{id}{token})},
+                  iss => 'https://other.example' }, $foreign);
+        }, 403, 'register_origin', qr/does not serve this Origin/],
 
         # signed well, and about somebody else
 
