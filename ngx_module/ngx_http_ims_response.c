@@ -247,6 +247,7 @@ void
 ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
 {
     size_t                      n;
+    ngx_int_t                   rc;
     ngx_http_ims_worker_t      *w;
     ngx_http_ims_session_t     *s;
     ngx_http_ims_trans_data_t  *d;
@@ -278,8 +279,22 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
         s = NULL;
     }
 
+    /* nothing is told of to whom the lease is not any more */
+
+    rc = s ? ngx_http_ims_flow_check(s) : NGX_OK;
+
+    if (rc != NGX_OK) {
+        s = NULL;
+    }
+
     if (s == NULL && t->invite && m->status / 100 == 2) {
         ngx_http_ims_hangup(t, m);
+    }
+
+    if (rc == NGX_ERROR && m->status >= 200) {
+        ngx_http_ims_proxy_answer(t, 503, "Pool Unavailable",
+                                  "Retry-After: 5\r\n");
+        return;
     }
 
     if (s && m->status == 503) {

@@ -25,7 +25,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(72);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(80);
 
 # what the core does wrong is an alert; here they are counted below
 
@@ -227,6 +227,33 @@ is(($c->{ws}->closed(3))[0], 1008, 'revoked, seen before the 200: closed');
 answer_all($core->request());
 $core->reply($link, $m, 200, 'OK');
 taken_back($c, 'revoked, seen before the 200');
+
+# an answer to another request is the holder's, too
+
+for my $case (['MESSAGE', 200, 'OK'], ['INVITE', 180, 'Ringing']) {
+    my ($method, $status, $reason) = @$case;
+
+    $c = client();
+    $c->registered($core);
+    $c->send($c->{ua}->request($method, to => 'sip:bob@ims.example'));
+    ($m, $link) = $core->request();
+    is($c->answer()->{status}, 100, 'INVITE under way')
+        if $method eq 'INVITE';
+
+    ims_poolctl($t, 'revoke', 'lease', $c->{id}{lease});
+    $core->reply($link, $m, $status, $reason);
+
+    is($c->answer(1), undef, "revoked before the $status of $method: dropped");
+    is(($c->{ws}->closed(3))[0], 1008, 'and closed');
+
+    if ($method eq 'INVITE') {
+        ($m, $link) = $core->request();
+        is($m->{method}, 'CANCEL', 'and cancelled');
+        $core->reply($link, $m, 200, 'OK');
+    }
+
+    taken_back($c, "revoked before the $status of $method");
+}
 
 # an identity of somebody else in the answer
 
