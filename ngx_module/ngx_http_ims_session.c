@@ -604,7 +604,10 @@ ngx_http_ims_session_queue(ngx_http_ims_session_t *s, ngx_uint_t opcode,
 
     len = ims_ws_frame_header(head, (uint8_t) opcode, n);
 
-    if (s->out_size + len + n > s->conf->send_queue
+    /* with what each costs: many short ones are not to take more than a few */
+
+    if (s->out_size + sizeof(ngx_http_ims_out_t) + len + n
+        > s->conf->send_queue
         && opcode != IMS_WS_OP_CLOSE)
     {
         ngx_http_ims_count(ws_slow_reader);
@@ -632,7 +635,7 @@ ngx_http_ims_session_queue(ngx_http_ims_session_t *s, ngx_uint_t opcode,
 
     *s->out_last = out;
     s->out_last = &out->next;
-    s->out_size += out->size;
+    s->out_size += sizeof(ngx_http_ims_out_t) + out->size;
 
     return NGX_OK;
 }
@@ -674,6 +677,7 @@ ngx_http_ims_session_flush(ngx_http_ims_session_t *s)
         }
 
         s->out = out->next;
+        s->out_size -= sizeof(ngx_http_ims_out_t);
         ngx_free(out);
 
         if (s->out == NULL) {
