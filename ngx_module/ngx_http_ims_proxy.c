@@ -9,7 +9,6 @@
 #include "ngx_http_ims_proxy.h"
 
 
-static ngx_uint_t ngx_http_ims_proxy_scheme_ok(const ims_sip_msg_t *m);
 static void ngx_http_ims_proxy_key(ims_trans_key_t *key,
     ngx_http_ims_session_t *s, const ims_sip_msg_t *m, ngx_uint_t direction,
     u_char *buf, size_t size);
@@ -56,7 +55,7 @@ ngx_http_ims_proxy_check(const ims_sip_msg_t *m,
 }
 
 
-static ngx_uint_t
+ngx_uint_t
 ngx_http_ims_proxy_scheme_ok(const ims_sip_msg_t *m)
 {
     switch (m->ruri.scheme) {
@@ -73,11 +72,19 @@ ngx_http_ims_proxy_scheme_ok(const ims_sip_msg_t *m)
 }
 
 
+/*
+ * A branch that is none (RFC 2543, as a core may write it) names nothing: what
+ * stands for it is what ACK and CANCEL have in common with their INVITE
+ * (RFC 3261 17.2.3).
+ */
+
 static void
 ngx_http_ims_proxy_key(ims_trans_key_t *key, ngx_http_ims_session_t *s,
     const ims_sip_msg_t *m, ngx_uint_t direction, u_char *buf, size_t size)
 {
-    u_char  *p;
+    u_char         *p, cseq[NGX_INT64_LEN], hash[IMS_TRANS_HASH_LEN];
+    ims_str_t       parts[5];
+    static u_char   hex[2 * IMS_TRANS_HASH_LEN];
 
     p = ngx_snprintf(buf, size, "%*s:%ud", m->via.host.n, m->via.host.p,
                      (ngx_uint_t) m->via.port);
@@ -88,6 +95,20 @@ ngx_http_ims_proxy_key(ims_trans_key_t *key, ngx_http_ims_session_t *s,
     key->branch = m->via.branch.value;
     key->sent_by = ims_str_range(buf, p);
     key->method = m->method;
+
+    if (!ims_sip_branch_ok(m->via.branch.value)) {
+
+        parts[0] = m->via.whole;
+        parts[1] = m->call_id;
+        parts[2] = m->from_tag;
+        parts[3] = ims_str_range(cseq, ngx_sprintf(cseq, "%uD", m->cseq));
+        parts[4] = m->uri;
+
+        ims_trans_hash(ngx_http_ims_worker->trans, parts, 5, hash);
+        ims_hex_encode(hex, hash, sizeof(hash));
+
+        key->branch = ims_str_set(hex, sizeof(hex));
+    }
 }
 
 

@@ -35,6 +35,8 @@ typedef struct {
 /* Max-Forwards, Proxy-Require, scheme of the Request-URI */
 void ngx_http_ims_proxy_check(const ims_sip_msg_t *m,
     ngx_http_ims_refusal_t *refusal);
+/* is the scheme of the Request-URI one that a core can route */
+ngx_uint_t ngx_http_ims_proxy_scheme_ok(const ims_sip_msg_t *m);
 /* the record of a new request; NGX_DECLINED: a retransmission; NGX_BUSY: 503 */
 ngx_int_t ngx_http_ims_proxy_record(ngx_http_ims_session_t *s,
     const ims_sip_msg_t *m, ngx_uint_t direction, ims_trans_t **tp);

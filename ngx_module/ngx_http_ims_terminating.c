@@ -177,6 +177,11 @@ ngx_http_ims_terminating_token(ims_sip_msg_t *m,
 
     if (target->routes.n == 0) {
 
+        if (!ngx_http_ims_proxy_scheme_ok(m)) {
+            *reason = "Unsupported URI Scheme";
+            return 416;
+        }
+
         /* dispatchers ping */
 
         if (m->method_id == IMS_SIP_M_OPTIONS && m->ruri.user.n == 0) {

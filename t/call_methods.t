@@ -24,7 +24,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(239);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(261);
 
 ims_keys($t);
 ims_pool($t, size => 20);
@@ -282,8 +282,49 @@ for my $bad ('-1', '5 5', '"60"', '99999999999', 'x') {
     is(($core->request())[0]->{status}, 200, 'OPTIONS to the edge itself');
     $core->send($in, ImsCall::core_request($c, 'MESSAGE', route => ''));
     is(($core->request())[0]->{status}, 404, 'no Route');
+    $core->send($in, ImsCall::core_request($c, 'OPTIONS', route => '',
+        ruri => 'soap.beep://192.0.2.103:3002'));
+    is(($core->request())[0]->{status}, 416, 'OPTIONS that is no ping');
 
     ok($core->silent(0.1) && !defined $c->{ws}->recv(0.1), 'nothing passed');
+}
+
+# a core without branches (RFC 2543): other parts tell requests apart
+
+for my $branch ('', ';branch=1', ';branch=z9hG4bK') {
+    my %o = (via => ['SIP/2.0/TCP 127.0.0.1:' . port(8060) . $branch],
+             from_tag => 'old');
+    my $name = "Via with '$branch'";
+    my $own = $branch =~ tr/;=//dr;
+
+    for my $id ('old-1', 'old-2', 'old-1') {
+        $core->send($in, ImsCall::core_request($c, 'MESSAGE', %o,
+            call_id => "$id-$own"));
+    }
+    my %got;
+    while (my $m = $c->answer(0.5)) {
+        $got{sip_header($m, 'Call-ID')}++;
+        $c->send(sip_reply($m, 200, 'OK'));
+        $core->request();
+    }
+    is_deeply(\%got, { "old-1-$own" => 1, "old-2-$own" => 1 },
+        "$name: two, and a retransmission");
+
+    $o{call_id} = "old-invite-$own";
+    $core->send($in, ImsCall::core_request($c, 'INVITE', %o));
+    $core->request();
+    my $m = $c->answer();
+    $core->send($in, ImsCall::core_request($c, 'CANCEL', %o));
+    is(($core->request())[0]->{status}, 200, "$name: CANCEL of its INVITE");
+    $c->send(sip_reply($m, 180, 'Ringing', to_tag => 'x', extra =>
+        [map { "Record-Route: $_" } sip_headers($m, 'Record-Route')]));
+    is(($core->request())[0]->{status}, 180, "$name: ringing");
+    is($c->answer()->{method}, 'CANCEL', "$name: CANCEL to the client");
+    $c->send(sip_reply($m, 487, 'Terminated', to_tag => 'x'));
+    is(($core->request())[0]->{status}, 487, "$name: its end");
+    is($c->answer()->{method}, 'ACK', "$name: ACK by the edge");
+    $core->send($in, ImsCall::core_request($c, 'ACK', %o, to_tag => 'x'));
+    ok(!defined $c->{ws}->recv(0.1), "$name: the ACK of the core is its own");
 }
 
 # strict routers on the core's side, and a strict request
