@@ -20,7 +20,7 @@ static ngx_int_t ngx_http_ims_handshake_refuse(ngx_http_request_t *r,
 static ngx_table_elt_t *ngx_http_ims_header(ngx_http_request_t *r,
     const char *name, ngx_uint_t *n);
 static ngx_uint_t ngx_http_ims_header_has(ngx_http_request_t *r,
-    const char *name, ims_str_t token);
+    const char *name, ims_str_t token, ngx_uint_t exact);
 static ngx_int_t ngx_http_ims_add_header(ngx_http_request_t *r,
     const char *name, u_char *value, size_t len);
 static ngx_int_t ngx_http_ims_handshake_answer(ngx_http_request_t *r,
@@ -118,7 +118,8 @@ ngx_http_ims_handshake_check(ngx_http_request_t *r, ngx_str_t *key)
 
     *key = h->value;
 
-    if (!ngx_http_ims_header_has(r, "sec-websocket-protocol", IMS_STR("sip"))) {
+    if (!ngx_http_ims_header_has(r, "sec-websocket-protocol", IMS_STR("sip"), 1))
+    {
         return ngx_http_ims_handshake_refuse(r, NGX_HTTP_BAD_REQUEST,
                                              "no subprotocol \"sip\"");
     }
@@ -174,8 +175,8 @@ ngx_http_ims_handshake_upgrade(ngx_http_request_t *r)
 
     h = ngx_http_ims_header(r, "sec-websocket-version", &n);
 
-    if (ngx_http_ims_header_has(r, "upgrade", IMS_STR("websocket"))
-        && ngx_http_ims_header_has(r, "connection", IMS_STR("upgrade"))
+    if (ngx_http_ims_header_has(r, "upgrade", IMS_STR("websocket"), 0)
+        && ngx_http_ims_header_has(r, "connection", IMS_STR("upgrade"), 0)
         && n == 1 && h->value.len == 2
         && ngx_strncmp(h->value.data, "13", 2) == 0)
     {
@@ -259,13 +260,18 @@ ngx_http_ims_header(ngx_http_request_t *r, const char *name, ngx_uint_t *n)
 }
 
 
-/* is the token a member of the header's list, on any of its lines */
+/*
+ * Is the token a member of the header's list, on any of its lines.  exact: a
+ * browser compares the subprotocol chosen with what it offered letter by
+ * letter.
+ */
 
 static ngx_uint_t
 ngx_http_ims_header_has(ngx_http_request_t *r, const char *name,
-    ims_str_t token)
+    ims_str_t token, ngx_uint_t exact)
 {
     size_t            len;
+    ims_str_t         list, member;
     ngx_uint_t        i;
     ngx_list_part_t  *part;
     ngx_table_elt_t  *h;
@@ -278,12 +284,20 @@ ngx_http_ims_header_has(ngx_http_request_t *r, const char *name,
 
         for (i = 0; i < part->nelts; i++) {
 
-            if (h[i].key.len == len
-                && ngx_strncasecmp(h[i].key.data, (u_char *) name, len) == 0
-                && ims_http_token_list_has(ngx_http_ims_str(&h[i].value),
-                                           token))
+            if (h[i].key.len != len
+                || ngx_strncasecmp(h[i].key.data, (u_char *) name, len) != 0)
             {
-                return 1;
+                continue;
+            }
+
+            list = ngx_http_ims_str(&h[i].value);
+
+            while (ims_http_token_list_next(&list, &member)) {
+                if (exact ? ims_str_eq(member, token)
+                          : ims_str_caseeq(member, token))
+                {
+                    return 1;
+                }
             }
         }
     }

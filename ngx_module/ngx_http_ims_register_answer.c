@@ -416,7 +416,11 @@ ngx_http_ims_register_failed_by_core(ngx_http_ims_session_t *s,
                   challenged ? ": it does not honour "
                                "integrity-protected=\"auth-done\"" : "");
 
-    ngx_http_ims_register_unbind(s, t);
+    if (status != 408 && (status < 500 || status >= 600)) {
+        ngx_http_ims_register_unbind(s, t);
+
+        /* else it may be bound all the same: the slot goes on saying so */
+    }
 
     switch (status) {
 

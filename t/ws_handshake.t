@@ -22,7 +22,7 @@ use Test::Nginx qw/ :DEFAULT http_start /;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(53);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(54);
 
 ims_keys($t);
 ims_cert($t);
@@ -117,6 +117,7 @@ for (
         . 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='],
     ['no subprotocol', 'Sec-WebSocket-Protocol' => undef],
     ['gossip', 'Sec-WebSocket-Protocol' => 'gossip'],
+    ['sip in capitals', 'Sec-WebSocket-Protocol' => 'SIP'],
     ['sip2', 'Sec-WebSocket-Protocol' => 'sip2, xsip'],
     ['a body', 'Content-Length' => 5, body => 'hello'],
     ['a chunked body', 'Transfer-Encoding' => 'chunked',
