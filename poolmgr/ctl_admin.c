@@ -32,6 +32,10 @@ static const char *const  ctl_purge_columns[] = {
     "purge", "lease", "home", "impi", "impu", "send_by", NULL
 };
 
+static const char *const  ctl_key_columns[] = {
+    "key", "state", "created", NULL
+};
+
 static const char *const  ctl_list_columns[] = {
     "impu", "state", "lease", "start", "end", "rest", NULL
 };
@@ -490,6 +494,43 @@ ctl_hold(ctl_t *ctl, unsigned argc, char **argv)
 
     return ctl_done(ctl, args, 2, strcmp(argv[0], "end") == 0 ? "hold ended"
                                                               : "on hold");
+}
+
+
+int
+ctl_key_rotate(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[2];
+
+    (void) argc;
+    (void) argv;
+
+    args[0] = "KEY";
+    args[1] = "ROTATE";
+
+    return ctl_done(ctl, args, 2, "key");
+}
+
+
+int
+ctl_key_list(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[2];
+
+    (void) argc;
+    (void) argv;
+
+    args[0] = "KEY";
+    args[1] = "LIST";
+
+    return ctl_table(ctl, args, 2, ctl_key_columns);
+}
+
+
+int
+ctl_key_drop(ctl_t *ctl, unsigned argc, char **argv)
+{
+    return ctl_named(ctl, "KEY", "DROP", argc, argv, NULL, "dropped");
 }
 
 

@@ -137,6 +137,20 @@ static const ctl_command_t  ctl_commands[] = {
       "give nothing for a time; leases live on and are lengthened",
       "A hold after lost commits is not ended by this.\n" },
 
+    { "key rotate", "", 0, 0, 0, ctl_key_rotate,
+      "hash users with a new key from now on",
+      "Who was hashed with an older one is still found, and hashed anew when\n"
+      "he comes.\n" },
+
+    { "key list", "", 0, 0, 0, ctl_key_list, "the keys, the current first",
+      NULL },
+
+    { "key drop", "KEY", 1, 1, 0, ctl_key_drop,
+      "forget an older key, for good",
+      "Who was hashed with it cannot return to his identity, and history\n"
+      "cannot say any more whether he was its holder.  Refused while one of\n"
+      "them has a live lease.\n" },
+
     { "info", "", 0, 0, 0, ctl_info, "the daemon's figures", NULL },
 
     { "ping", "", 0, 0, 0, ctl_ping, "is the daemon there", NULL },

@@ -50,6 +50,7 @@ static const struct {
     { "promised", CTL_PT },
     { "rest", CTL_PT },
     { "sid_end", CTL_PT },
+    { "key", CTL_NUMBER },
     { "send_by", CTL_NUMBER },
     { "answer_by", CTL_NUMBER },
     { "started", CTL_WALL },

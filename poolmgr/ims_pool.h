@@ -343,6 +343,15 @@ typedef struct {
 } ims_pool_reg_t;
 
 
+/* Tree `key`, key number: of each key that was ever used, not the key. */
+typedef struct {
+    uint32_t  no;               /* 0: the tag key */
+    uint32_t  pad;
+    uint64_t  print;            /* tells it from another under its number */
+    uint64_t  wall;             /* since when */
+} ims_pool_key_t;
+
+
 /* Tree `import`, key number. */
 typedef struct {
     uint32_t  import_no;

@@ -21,6 +21,9 @@
 #define IMS_POOL_KEYS_FILE   (64 + IMS_POOL_HASH_KEYS * 96)
 
 
+static int ims_pool_keys_edit(ims_pool_writer_t *w, uint32_t drop);
+
+
 /* tells one key from another without telling the key */
 
 static uint64_t
@@ -154,6 +157,179 @@ ims_pool_keys_make(ims_pool_writer_t *w, uint32_t next, char *text,
     explicit_bzero(hex, sizeof(hex));
 
     return ims_pool_dir_replace(w, "keys", text, (size_t) n) == -1 ? -1 : n;
+}
+
+
+/*
+ * The file first: a key that is only in it is taken up by the next start, one
+ * that is only in the environment would be lost.
+ */
+int
+ims_pool_key_rotate(ims_pool_writer_t *w, uint32_t *no)
+{
+    int             rc;
+    uint8_t         key[4];
+    ims_pool_key_t  row;
+
+    if (w->broken) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    ims_pool_be32(key, w->keys.hash[0].no);
+
+    rc = ims_pool_w_copy(w, IMS_POOL_T_KEY, key, sizeof(key), &row,
+                         sizeof(row));
+
+    /* NOTFOUND: made by this command, and then the batch was thrown away */
+
+    if (rc == IMS_POOL_OK) {
+
+        if (w->keys.nhash == IMS_POOL_HASH_KEYS) {
+            return IMS_POOL_EXISTS;
+        }
+
+        rc = ims_pool_keys_edit(w, 0);
+
+    } else if (rc == IMS_POOL_NOTFOUND) {
+        rc = IMS_POOL_OK;
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    *no = w->keys.hash[0].no;
+    ims_pool_be32(key, *no);
+
+    memset(&row, 0, sizeof(row));
+    row.no = *no;
+    row.print = w->keys.print[0];
+    row.wall = w->wall;
+
+    return ims_pool_w_put(w, IMS_POOL_T_KEY, key, sizeof(key), &row,
+                          sizeof(row), 0);
+}
+
+
+int
+ims_pool_key_drop(ims_pool_writer_t *w, uint32_t no)
+{
+    unsigned  i;
+
+    for (i = 0; i < w->keys.nhash; i++) {
+        if (w->keys.hash[i].no == no) {
+            return i == 0 ? IMS_POOL_BADARG : ims_pool_keys_edit(w, no);
+        }
+    }
+
+    return IMS_POOL_NOTFOUND;
+}
+
+
+int
+ims_pool_key_list(ims_pool_writer_t *w, ims_pool_key_pt cb, void *ctx)
+{
+    int                 rc;
+    uint8_t             key[4];
+    unsigned            i;
+    ims_pool_key_t      row;
+    ims_pool_reader_t  *r;
+
+    r = w->reader;
+
+    if (ims_pool_snap(r) != IMS_POOL_OK) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = IMS_POOL_OK;
+
+    for (i = 0; i < w->keys.nhash; i++) {
+        ims_pool_be32(key, w->keys.hash[i].no);
+
+        if (ims_pool_row_copy(r->txn, r->dbi[IMS_POOL_T_KEY], key,
+                              sizeof(key), &row, sizeof(row)) != IMS_POOL_OK)
+        {
+            memset(&row, 0, sizeof(row));
+            row.no = w->keys.hash[i].no;
+        }
+
+        cb(ctx, &row, i == 0);
+    }
+
+    ims_pool_unsnap(r);
+
+    return rc;
+}
+
+
+/* drop == 0: a new one more; else without that one */
+
+static int
+ims_pool_keys_edit(ims_pool_writer_t *w, uint32_t drop)
+{
+    int              rc;
+    char             text[IMS_POOL_KEYS_FILE], *p, *end, *last;
+    char             hex[2 * IMS_POOL_KEY_LEN], word[32];
+    size_t           len;
+    uint8_t          key[IMS_POOL_KEY_LEN];
+    ssize_t          n;
+    ims_pool_keys_t  keys;
+
+    rc = IMS_POOL_INTERNAL;
+    n = ims_pool_dir_read(w, "keys", text, sizeof(text) - 96);
+
+    if (n <= 0) {
+        return rc;
+    }
+
+    last = text + n;
+
+    if (drop) {
+        len = (size_t) snprintf(word, sizeof(word), "hash %" PRIu32 " ", drop);
+
+        for (p = text; p < last; p = end) {
+            end = memchr(p, '\n', (size_t) (last - p));
+            end = end ? end + 1 : last;
+
+            if ((size_t) (end - p) > len && memcmp(p, word, len) == 0) {
+                memmove(p, end, (size_t) (last - end));
+                last -= end - p;
+                break;
+            }
+        }
+
+    } else {
+
+        if (w->clock.random(w->clock.ctx, key, sizeof(key)) != 0) {
+            goto done;
+        }
+
+        ims_hex_encode((uint8_t *) hex, key, sizeof(key));
+        last += snprintf(last, 96, "hash %" PRIu32 " %.*s\n",
+                         w->keys.hash[0].no + 1, (int) sizeof(hex), hex);
+    }
+
+    if (!ims_pool_keys_parse(&keys, text, (size_t) (last - text))) {
+        goto done;
+    }
+
+    if (ims_pool_dir_replace(w, "keys", text, (size_t) (last - text)) == -1) {
+        rc = errno == ENOSPC ? IMS_POOL_NOSPACE : IMS_POOL_INTERNAL;
+
+    } else {
+        w->keys = keys;
+        rc = IMS_POOL_OK;
+    }
+
+    explicit_bzero(&keys, sizeof(keys));
+
+done:
+
+    explicit_bzero(text, sizeof(text));
+    explicit_bzero(hex, sizeof(hex));
+    explicit_bzero(key, sizeof(key));
+
+    return rc;
 }
 
 

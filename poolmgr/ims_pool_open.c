@@ -460,16 +460,11 @@ ims_pool_start_keys(ims_pool_writer_t *w, bool *made, char *err,
 static int
 ims_pool_start_keys_fit(ims_pool_writer_t *w, bool made)
 {
-    int       rc;
-    uint8_t   key[4];
-    unsigned  i;
-    uint64_t  print;
-    struct {
-        uint32_t  no;
-        uint32_t  pad;
-        uint64_t  print;
-        uint64_t  wall;
-    } row, old;
+    int             rc;
+    uint8_t         key[4];
+    unsigned        i;
+    uint64_t        print;
+    ims_pool_key_t  row, old;
 
     for (i = 0; i <= w->keys.nhash; i++) {
 

@@ -381,6 +381,27 @@ int ims_pool_purged(ims_pool_writer_t *w, uint64_t id, uint64_t *ident,
 int ims_pool_hold_for(ims_pool_writer_t *w, uint64_t ms);
 
 
+/* --- hash keys -------------------------------------------------------- */
+
+/*
+ * Users are known by keyed hashes.  Rotate: a new key, in a batch; who comes is
+ * looked for under older ones too, and found under the new one from then on.
+ * EXISTS: there are 16 already, drop one first.
+ *
+ * Drop: an older one, for good, outside of batches.  Users whose hash was made
+ * with it have no way back to their identities any more, and nobody can say
+ * whether they were the holder.  The caller has made sure that none of them
+ * has a live lease.  NOTFOUND; BADARG: it is the current one.
+ */
+int ims_pool_key_rotate(ims_pool_writer_t *w, uint32_t *no);
+int ims_pool_key_drop(ims_pool_writer_t *w, uint32_t no);
+
+/* All, the current one first. */
+typedef void (*ims_pool_key_pt)(void *ctx, const ims_pool_key_t *key,
+    bool current);
+int ims_pool_key_list(ims_pool_writer_t *w, ims_pool_key_pt cb, void *ctx);
+
+
 /* --- reading ---------------------------------------------------------- */
 
 /*

@@ -71,6 +71,10 @@ static const mgr_command_t  mgr_commands[] = {
     { "REVOKE", "USER", ADMIN, MGR_CMD_WRITE, 5, 6, mgr_cmd_revoke_user },
     { "REVOKE", "POOL", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_revoke_pool },
 
+    { "KEY", "ROTATE", ADMIN, MGR_CMD_WRITE, 2, 2, mgr_cmd_key_rotate },
+    { "KEY", "LIST", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_key_list },
+    { "KEY", "DROP", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_key_drop },
+
     { "HOLD", NULL, ADMIN, MGR_CMD_WRITE, 2, 2, mgr_cmd_hold },
     { "CHECK", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_check },
 

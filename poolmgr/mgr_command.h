@@ -117,6 +117,11 @@ void mgr_cmd_pool_disable(mgr_call_t *call);
 void mgr_cmd_pool_enable(mgr_call_t *call);
 void mgr_cmd_pool_drop(mgr_call_t *call);
 
+/* mgr_key.c */
+void mgr_cmd_key_rotate(mgr_call_t *call);
+void mgr_cmd_key_list(mgr_call_t *call);
+void mgr_cmd_key_drop(mgr_call_t *call);
+
 /* mgr_import.c */
 void mgr_cmd_import_begin(mgr_call_t *call);
 void mgr_cmd_import_rows(mgr_call_t *call);

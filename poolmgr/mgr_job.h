@@ -43,6 +43,12 @@ struct mgr_job_s {
 
         struct {
             uint32_t  no;
+            uint64_t  pos;
+            uint64_t  used;
+        } key;
+
+        struct {
+            uint32_t  no;
             uint64_t  rows;
             bool      decided;      /* to publish it, or to take it out */
         } import;

@@ -178,6 +178,22 @@ is(ctl('pool', 'drop', 'many', '--all'), 0, 'drop a pool of 2000');
 ok(wait_for(sub { ctl('pool', 'stat', 'many') == 1 }), 'gone soon');
 is(faults(), 0, 'check');
 
+# hash keys
+
+$p->pool('keys', 2);
+$lease = acquire('keys', 'alice')->{lease};
+is(json('key', 'rotate')->{key}, 2, 'key rotate');
+is(ctl('key', 'drop', 1), 1, 'key drop: a live lease');
+like($err, qr/\(BUSY\)/, 'says so');
+is(acquire('keys', 'alice')->{lease}, $lease, 'the same lease');
+is_deeply([map { "$_->{key} $_->{state}" } @{json('key', 'list')}],
+	['2 current', '1 old'], 'key list');
+is(ctl('key', 'drop', 2), 1, 'key drop: the current one');
+is(ctl('key', 'drop', 3), 1, 'key drop: no such');
+is(ctl('key', 'drop', 1), 0, 'key drop');
+is(acquire('keys', 'alice')->{lease}, $lease, 'still the same lease');
+is(faults(), 0, 'check');
+
 like($p->log(), qr/pool many is dropped/, 'log');
 unlike($p->log(), qr/\b(alice|bob|carol)\b/, 'no user in it');
 

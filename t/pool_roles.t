@@ -60,6 +60,9 @@ my %admin = (
 	'REVOKE IMPU' => ['REVOKE', 'IMPU', 'sip:web-0001@ims.example'],
 	'REVOKE USER' => ['REVOKE', 'USER', 'web', 'site', 'a'],
 	'REVOKE POOL' => ['REVOKE', 'POOL', 'web'],
+	'KEY ROTATE' => ['KEY', 'ROTATE'],
+	'KEY LIST' => ['KEY', 'LIST'],
+	'KEY DROP' => ['KEY', 'DROP', 1],
 	'HOLD' => ['HOLD', 'END'],
 	'CHECK' => ['CHECK'],
 );

@@ -79,7 +79,7 @@ typedef struct {
     uint64_t   seed;
     uint64_t   term;
     uint64_t   ident0;
-    uint64_t   count[18];
+    uint64_t   count[19];
 } run_t;
 
 
@@ -783,8 +783,10 @@ pass_time(run_t *r)
 static void
 restart(run_t *r)
 {
+    int       rc;
     bool      lost;
     uint64_t  pt;
+    uint32_t  no;
     unsigned  k;
 
     lost = below(r, 20) == 0;
@@ -810,6 +812,15 @@ restart(run_t *r)
 
     fixture_open(&r->f);
     r->f.opt.commits_lost = false;
+
+    if (below(r, 30) == 0) {
+        /* users are hashed anew from now on; up to 16 times */
+        begin(&r->f);
+        rc = ims_pool_key_rotate(r->f.w, &no);
+        assert_true(rc == IMS_POOL_OK || rc == IMS_POOL_EXISTS);
+        commit(&r->f);
+        r->count[18] += rc == IMS_POOL_OK;
+    }
 
     assert_int_equal(r->f.started.fenced, lost);
     assert_true(r->f.started.now >= pt);
@@ -1001,7 +1012,8 @@ test_model(void **state)
                   "%llu exhausted, %llu new, %llu renewed, %llu ended, "
                   "%llu fences, %llu ousted, %llu left, %llu barred, "
                   "%llu cut, %llu closing, %llu off, %llu busy, "
-                  "%llu to purge, %llu purged, %llu in a hold\n", STEPS,
+                  "%llu to purge, %llu purged, %llu in a hold, %llu keys\n",
+                  STEPS,
                   (unsigned long long) r->count[0],
                   (unsigned long long) r->count[1],
                   (unsigned long long) r->count[2],
@@ -1019,7 +1031,8 @@ test_model(void **state)
                   (unsigned long long) r->count[14],
                   (unsigned long long) r->count[15],
                   (unsigned long long) r->count[16],
-                  (unsigned long long) r->count[17]);
+                  (unsigned long long) r->count[17],
+                  (unsigned long long) r->count[18]);
 
     for (k = 0; k < 18; k++) {
         assert_true(r->count[k] > (k == 11 ? 0 : 20));

@@ -1,7 +1,7 @@
 /*
  * Copyright (C) nginx-ims contributors
  *
- * Sessions: up to four in a lease, or one lease each.
+ * Sessions: up to four in a lease, or one lease each; keys of users' hashes.
  */
 
 #include "pool_fixture.h"
@@ -280,6 +280,135 @@ test_per_session(void **state)
 }
 
 
+static void
+heard_key(void *ctx, const ims_pool_key_t *key, bool current)
+{
+    unsigned  *n = ctx;
+
+    assert_int_equal(current, *n == 0);
+    assert_true(key->no != 0 && key->wall != 0);
+    (*n)++;
+}
+
+
+static uint32_t
+rotate(fixture_t *f)
+{
+    uint32_t  no;
+
+    begin(f);
+    assert_int_equal(ims_pool_key_rotate(f->w, &no), IMS_POOL_OK);
+    commit(f);
+
+    return no;
+}
+
+
+/* users are found under older keys, and hashed anew */
+
+static void
+test_keys(void **state)
+{
+    uint32_t          no, again;
+    uint64_t          ident;
+    unsigned          i, n;
+    fixture_t         f;
+    ims_pool_grant_t  a, b, c;
+
+    (void) state;
+
+    fixture_pool(&f, 4);
+    assert_int_equal(acquire(&f, "alice", 1, &a), IMS_POOL_OK);
+    assert_int_equal(acquire(&f, "bob", 1, &b), IMS_POOL_OK);
+    assert_int_equal(acquire(&f, "carol", 1, &c), IMS_POOL_OK);
+    assert_int_equal(rotate(&f), 2);
+
+    assert_int_equal(ims_pool_by_user(f.w, IMS_STR("web"), IMS_STR("example"),
+                                      IMS_STR("bob"), &ident), 0);
+    assert_int_equal(ident, b.ident);
+    assert_int_equal(renew(&f, "alice", 1, a.ident, a.lease, &a), 0);
+    assert_int_equal(look(&f, a.ident).rec.hash_key, 2);
+    check_clean(&f);
+
+    /* over a restart, and twice */
+
+    fixture_close(&f);
+    fixture_open(&f);
+    assert_int_equal(rotate(&f), 3);
+    assert_int_equal(acquire(&f, "bob", 1, &b), IMS_POOL_OK);
+    assert_int_equal(b.how, IMS_POOL_SAME);
+    assert_int_equal(look(&f, b.ident).rec.hash_key, 3);
+    assert_int_equal(release(&f, "carol", 1, c.ident, c.lease), IMS_POOL_OK);
+    assert_int_equal(acquire(&f, "carol", 1, &c), IMS_POOL_OK);
+    assert_int_equal(c.how, IMS_POOL_RETURNED);
+    assert_int_equal(look(&f, c.ident).rec.hash_key, 3);
+    check_clean(&f);
+
+    /* revoked under whatever key */
+
+    begin(&f);
+    assert_int_equal(ims_pool_revoke_user(f.w, IMS_STR_NULL,
+                                          IMS_STR("example"),
+                                          IMS_STR("alice"), true, &n), 0);
+    commit(&f);
+    assert_int_equal(n, 1);
+
+    /* she goes on to another identity, from under the older key */
+
+    assert_int_equal(acquire(&f, "alice", 1, &a), IMS_POOL_OK);
+    assert_int_equal(a.how, IMS_POOL_NEW);
+    check_clean(&f);
+
+    n = 0;
+    assert_int_equal(ims_pool_key_list(f.w, heard_key, &n), 0);
+    assert_int_equal(n, 3);
+
+    /* an aborted rotation leaves its key in the file: it is the next one */
+
+    begin(&f);
+    assert_int_equal(ims_pool_key_rotate(f.w, &no), IMS_POOL_OK);
+    ims_pool_abort(f.w);
+    begin(&f);
+    assert_int_equal(ims_pool_key_rotate(f.w, &again), IMS_POOL_OK);
+    ims_pool_abort(f.w);
+    assert_int_equal(no, 4);
+    assert_int_equal(again, 4);
+    fixture_close(&f);
+    fixture_open(&f);
+    assert_int_equal(acquire(&f, "alice", 1, &b), IMS_POOL_OK);
+    assert_int_equal(b.lease, a.lease);
+    assert_int_equal(look(&f, b.ident).rec.hash_key, 4);
+
+    /* dropped: bob is nobody */
+
+    assert_int_equal(ims_pool_key_drop(f.w, 4), IMS_POOL_BADARG);
+    assert_int_equal(ims_pool_key_drop(f.w, 9), IMS_POOL_NOTFOUND);
+    assert_int_equal(ims_pool_key_drop(f.w, 3), IMS_POOL_OK);
+    assert_int_equal(ims_pool_by_user(f.w, IMS_STR("web"), IMS_STR("example"),
+                                      IMS_STR("bob"), &ident),
+                     IMS_POOL_NOTFOUND);
+    check_clean(&f);
+
+    /* 16 at most, and no number twice */
+
+    for (i = 0; i < 13; i++) {
+        assert_int_equal(rotate(&f), 5 + i);
+    }
+
+    begin(&f);
+    assert_int_equal(ims_pool_key_rotate(f.w, &no), IMS_POOL_EXISTS);
+    commit(&f);
+    assert_int_equal(ims_pool_key_drop(f.w, 1), IMS_POOL_OK);
+    assert_int_equal(rotate(&f), 18);
+    fixture_close(&f);
+    fixture_open(&f);
+    assert_int_equal(acquire(&f, "alice", 1, &b), IMS_POOL_OK);
+    assert_int_equal(b.lease, a.lease);
+    check_clean(&f);
+    fixture_end(&f);
+}
+
+
 int
 main(void)
 {
@@ -287,6 +416,7 @@ main(void)
         cmocka_unit_test(test_four),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_per_session),
+        cmocka_unit_test(test_keys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
