@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -115,20 +116,45 @@ fixture_clock(fixture_t *f)
 }
 
 
-static inline void
-fixture_init(fixture_t *f)
+/* what a test wants to find free; a program may need more than most */
+
+#ifndef FIXTURE_ROOM
+#define FIXTURE_ROOM  (48 << 20)
+#endif
+
+
+/*
+ * Memory is fast, and no test here cuts the power. A container's /dev/shm may
+ * have too little of it: a map that finds no page there ends in a SIGBUS.
+ */
+
+static inline const char *
+fixture_where(void)
 {
-    const char  *where;
-
-    memset(f, 0, sizeof(fixture_t));
-
-    /* memory is fast, and no test here cuts the power */
+    const char      *where;
+    struct statvfs   fs;
 
     where = getenv("IMS_TEST_DIR");
 
-    if (where == NULL) {
-        where = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : ".";
+    if (where != NULL) {
+        return where;
     }
+
+    if (access("/dev/shm", W_OK) == 0
+        && statvfs("/dev/shm", &fs) == 0
+        && (uint64_t) fs.f_bavail * fs.f_frsize >= (uint64_t) FIXTURE_ROOM)
+    {
+        return "/dev/shm";
+    }
+
+    return ".";
+}
+
+
+static inline void
+fixture_init_at(fixture_t *f, const char *where)
+{
+    memset(f, 0, sizeof(fixture_t));
 
     snprintf(f->base, sizeof(f->base), "%s/ims-pool-XXXXXX", where);
     assert_non_null(mkdtemp(f->base));
@@ -141,6 +167,13 @@ fixture_init(fixture_t *f)
     f->opt.map_size = (size_t) 1 << 30;
 
     fixture_clock(f);
+}
+
+
+static inline void
+fixture_init(fixture_t *f)
+{
+    fixture_init_at(f, fixture_where());
 }
 
 

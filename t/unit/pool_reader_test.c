@@ -9,6 +9,9 @@
 #include <sys/mman.h>
 #include <time.h>
 
+/* the reader is tried on a big pool */
+#define FIXTURE_ROOM  (256 << 20)
+
 #include "base/ims_clock.h"
 #include "pool_fixture.h"
 
