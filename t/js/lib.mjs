@@ -29,6 +29,17 @@ export function options(argv = process.argv.slice(2)) {
 }
 
 
+// Each Set-Cookie. Debian 12's fetch (node 18 with its own undici) knows no
+// getSetCookie() and joins them by commas, of which dates have one, too.
+function setCookies(headers) {
+    if (headers.getSetCookie) {
+        return headers.getSetCookie();
+    }
+
+    return headers.get('Set-Cookie')?.split(/,\s*(?=[^\s=;,]+=)/) ?? [];
+}
+
+
 // a fetch for one user of one page
 export function browserFetch(origin, user) {
     const jar = new Map();
@@ -49,7 +60,7 @@ export function browserFetch(origin, user) {
         const { credentials, keepalive, cache, ...rest } = init;
         const response = await fetch(url, { ...rest, headers });
 
-        for (const line of response.headers.getSetCookie()) {
+        for (const line of setCookies(response.headers)) {
             const [, name, value] = line.match(/^([^=]+)=([^;]*)/);
             jar.set(name, value);
         }
