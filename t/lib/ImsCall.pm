@@ -45,12 +45,14 @@ sub registered {
 }
 
 
-sub service_route { return '<sip:orig@127.0.0.1:' . _port() . ';lr>' }
+our $HOST = '127.0.0.1';        # of the core, as it stands in URIs
+
+sub service_route { return "<sip:orig\@$HOST:" . _port() . ';lr>' }
 
 
 # the route of the core's node that stays in the dialog
 
-sub far_route { return '<sip:scscf@127.0.0.1:' . _port() . ';lr>' }
+sub far_route { return "<sip:scscf\@$HOST:" . _port() . ';lr>' }
 
 
 sub _port { return Test::Nginx::port(8060) }
@@ -79,7 +81,7 @@ sub core_request {
     my $route = $o{route} // "<$c->{path}>";
 
     my @via = @{$o{via} // [
-        'SIP/2.0/TCP 127.0.0.1:' . _port() . ";branch=$branch",
+        "SIP/2.0/TCP $HOST:" . _port() . ";branch=$branch",
         'SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKfar' ]};
 
     return join "\r\n", "$method " . ($o{ruri} // $c->{ua}->contact())

@@ -15,20 +15,25 @@ use strict;
 use warnings;
 
 use IO::Select;
-use IO::Socket::INET;
+use IO::Socket::IP;
 use ImsSip;
 use Test::Nginx ();
 use Time::HiRes qw/ time /;
 
 
-sub new {
-    my ($class, $port) = @_;
+# %o: host (127.0.0.1, or ::1)
 
-    my $listen = IO::Socket::INET->new(
-        Proto => 'tcp', LocalAddr => "127.0.0.1:$port", Listen => 64,
-        ReuseAddr => 1) or die "listen on $port: $!\n";
+sub new {
+    my ($class, $port, %o) = @_;
+
+    my $host = $o{host} // '127.0.0.1';
+
+    my $listen = IO::Socket::IP->new(
+        Proto => 'tcp', LocalHost => $host, LocalPort => $port, Listen => 64,
+        ReuseAddr => 1) or die "listen on $host $port: $!\n";
 
     return bless { listen => $listen, buf => {}, queue => [], port => $port,
+                   host => $host,
                    accepted => 0, sel => IO::Select->new($listen) }, $class;
 }
 
@@ -87,8 +92,8 @@ sub send {
 sub connect {
     my ($self, $port) = @_;
 
-    my $s = IO::Socket::INET->new(Proto => 'tcp',
-                                  PeerAddr => "127.0.0.1:$port")
+    my $s = IO::Socket::IP->new(Proto => 'tcp', PeerPort => $port,
+                                PeerHost => $self->{host})
         or die "connect to the edge at $port: $!\n";
 
     $self->{buf}{$s} = '';

@@ -14,7 +14,7 @@ use warnings;
 
 use Digest::SHA qw/ sha1_base64 /;
 use IO::Select;
-use IO::Socket::INET;
+use IO::Socket::IP;
 use MIME::Base64 qw/ encode_base64 /;
 use Test::Nginx ();
 use Time::HiRes qw/ time /;
@@ -37,8 +37,8 @@ sub new {
     $o{protocol} = 'sip' unless exists $o{protocol};
     $o{key} //= encode_base64(join('', map { chr rand 256 } 1 .. 16), '');
 
-    my $s = IO::Socket::INET->new(Proto => 'tcp', PeerAddr => $o{host},
-                                  PeerPort => $o{port}, Timeout => 5)
+    my $s = IO::Socket::IP->new(Proto => 'tcp', PeerHost => $o{host},
+                                PeerPort => $o{port}, Timeout => 5)
         or die "connect to $o{host}:$o{port}: $!\n";
 
     if ($o{ssl}) {
