@@ -117,6 +117,7 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(response_from_client,     "responses of clients without a record")      \
     X(core_bad,                 "malformed SIP from the core")                \
     X(core_refused,             "core connections refused by ims_core_allow") \
+    X(core_tls,                 "core connections refused: TLS")              \
     X(core_down,                "requests answered 503: core down")           \
     X(core_timeout,             "requests answered 504: core silent")         \
     X(core_link_broken,         "core links broken")                          \
@@ -166,6 +167,7 @@ typedef struct {
     ngx_str_t                     advertise;  /* HOST:PORT in Via and Path */
     ngx_str_t                     transport;  /* "TCP" */
     ngx_str_t                     route_params; /* ";transport=tcp;lr>" */
+    unsigned                      ssl:1;
     ngx_listening_t              *ls;
 } ngx_http_ims_listen_t;
 
@@ -182,7 +184,8 @@ typedef struct {
     ngx_msec_t                    pool_timeout;     /* a command's deadline */
 
     ngx_array_t                  *issuers;          /* ngx_http_ims_issuer_t * */
-    ngx_array_t                  *listens;          /* ngx_http_ims_listen_t */
+    ngx_array_t                  *listens;          /* ngx_http_ims_listen_t;
+                                                       first: for Via, Path */
     ngx_array_t                  *core_allow;       /* ngx_cidr_t */
     ngx_array_t                  *core_hosts;       /* ims_core_host */
     ngx_resolver_t               *resolver;         /* for them */
@@ -198,6 +201,22 @@ typedef struct {
     ngx_int_t                     worker_sessions;  /* 0: no limit */
     size_t                        max_message;
     size_t                        link_queue;       /* bytes a core link holds */
+
+    /* TLS towards the core */
+    ngx_flag_t                    core_ssl;         /* of our links */
+    ngx_flag_t                    core_ssl_verify;
+    ngx_uint_t                    core_ssl_protocols;
+    ngx_str_t                     core_ssl_name;    /* SNI, and verified */
+    ngx_str_t                     core_ssl_trusted;
+    ngx_str_t                     core_ssl_certificate;
+    ngx_str_t                     core_ssl_certificate_key;
+    ngx_str_t                     listen_certificate;
+    ngx_str_t                     listen_certificate_key;
+    ngx_str_t                     listen_client;    /* CA; empty: not asked */
+#if (NGX_SSL)
+    ngx_ssl_t                    *core_ssl_ctx;
+    ngx_ssl_t                    *listen_ssl_ctx;
+#endif
 
     /* set by init_module in the master, inherited by fork */
     ims_flow_table_t             *flows;            /* NULL: no edge here */
@@ -283,6 +302,7 @@ struct ngx_http_ims_out_s {
     uint32_t                      size;
     uint32_t                      sent;
     unsigned                      always:1;  /* links: NGX_HTTP_IMS_SEND_ALWAYS */
+    unsigned                      begun:1;   /* links: in a record of TLS */
     u_char                        data[];
 };
 
@@ -841,9 +861,35 @@ void ngx_http_ims_link_broken(ngx_http_ims_addr_t *addr, uint32_t serial,
 
 char *ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_ims_core_allow(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+/* init_main_conf: the ims_listen of our links' transport comes first */
+char *ngx_http_ims_listens_order(ngx_conf_t *cf,
+    ngx_http_ims_main_conf_t *imcf);
+/* close a connection that is no link yet */
+void ngx_http_ims_listen_close(ngx_connection_t *c);
 /* is that address a core's (ims_core_allow)? port not compared */
 ngx_uint_t ngx_http_ims_core_allowed(ngx_http_ims_main_conf_t *imcf,
     struct sockaddr *sa);
+
+
+/* ngx_http_ims_ssl.c: TLS towards the core */
+
+#if (NGX_SSL)
+
+/* init_main_conf: the contexts of links and of ims_listen */
+char *ngx_http_ims_ssl_init(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf);
+/*
+ * A link of ours is connected.  NGX_OK, NGX_AGAIN (goes on by itself, with
+ * ngx_http_ims_link_established() or _failed()), NGX_ERROR.
+ */
+ngx_int_t ngx_http_ims_ssl_connect(ngx_http_ims_link_t *link);
+/* a connection to an ims_listen with "tls": a link once the handshake is good */
+void ngx_http_ims_ssl_accept(ngx_connection_t *c);
+/* close_notify before a half-close */
+void ngx_http_ims_ssl_goodbye(ngx_connection_t *c);
+/* before ngx_close_connection(); nothing if there is no TLS */
+void ngx_http_ims_ssl_close(ngx_connection_t *c);
+
+#endif
 
 
 /* ngx_http_ims_core_host.c: names of core nodes in routes */

@@ -33,7 +33,6 @@ static uint32_t ngx_http_ims_link_new_serial(void);
 static void ngx_http_ims_link_connect(ngx_http_ims_link_t *link);
 static void ngx_http_ims_link_setup(ngx_http_ims_link_t *link,
     ngx_connection_t *c);
-static void ngx_http_ims_link_failed(ngx_http_ims_link_t *link);
 static void ngx_http_ims_link_give_up(ngx_http_ims_link_t *link);
 static void ngx_http_ims_link_back_off(ngx_http_ims_link_t *link);
 static void ngx_http_ims_link_close(ngx_http_ims_link_t *link);
@@ -381,6 +380,39 @@ ngx_http_ims_link_opened(ngx_http_ims_link_t *link)
         return NGX_DECLINED;
     }
 
+#if (NGX_SSL)
+
+    if (ngx_http_ims_worker->main->core_ssl) {
+
+        switch (ngx_http_ims_ssl_connect(link)) {
+
+        case NGX_OK:
+            break;
+
+        case NGX_AGAIN:
+            return NGX_DECLINED;
+
+        default:
+            ngx_http_ims_link_failed(link);
+            return NGX_DECLINED;
+        }
+    }
+
+#endif
+
+    ngx_http_ims_link_established(link);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_ims_link_established(ngx_http_ims_link_t *link)
+{
+    ngx_connection_t  *c;
+
+    c = link->connection;
+
     link->log.action = NULL;
 
     ngx_log_error(NGX_LOG_INFO, c->log, 0, "core link opened");
@@ -397,8 +429,6 @@ ngx_http_ims_link_opened(ngx_http_ims_link_t *link)
     if (c->read->ready) {
         ngx_post_event(c->read, &ngx_posted_events);
     }
-
-    return NGX_OK;
 }
 
 
@@ -438,7 +468,7 @@ ngx_http_ims_link_accept(ngx_connection_t *c)
 
 /* an attempt failed: another one while the two seconds last */
 
-static void
+void
 ngx_http_ims_link_failed(ngx_http_ims_link_t *link)
 {
     ngx_http_ims_link_close(link);
@@ -570,6 +600,10 @@ ngx_http_ims_link_close(ngx_http_ims_link_t *link)
     if (link->accepted) {
         (void) ngx_atomic_fetch_add(ngx_stat_active, -1);
     }
+#endif
+
+#if (NGX_SSL)
+    ngx_http_ims_ssl_close(c);
 #endif
 
     pool = c->pool;

@@ -84,6 +84,10 @@ void ngx_http_ims_link_break(ngx_http_ims_link_t *link);
 void ngx_http_ims_link_doom(ngx_http_ims_link_t *link);
 /* set the timer that the link's state calls for */
 void ngx_http_ims_link_arm(ngx_http_ims_link_t *link);
+/* an attempt to connect failed: another one, or unreachable */
+void ngx_http_ims_link_failed(ngx_http_ims_link_t *link);
+/* a connection of ours may carry messages */
+void ngx_http_ims_link_established(ngx_http_ims_link_t *link);
 /* the write event of a connection that is being opened */
 ngx_int_t ngx_http_ims_link_opened(ngx_http_ims_link_t *link);
 /* c->close was set: by the sweep at exit, or by the shutdown timer */

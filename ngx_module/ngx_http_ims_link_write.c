@@ -10,6 +10,10 @@
 
 
 static ngx_int_t ngx_http_ims_link_flush(ngx_http_ims_link_t *link);
+static ngx_int_t ngx_http_ims_link_write(ngx_http_ims_link_t *link);
+#if (NGX_SSL)
+static ngx_int_t ngx_http_ims_link_write_ssl(ngx_http_ims_link_t *link);
+#endif
 static ngx_uint_t ngx_http_ims_link_iovs(ngx_http_ims_link_t *link,
     struct iovec *iov, size_t *size);
 static void ngx_http_ims_link_written(ngx_http_ims_link_t *link, size_t n);
@@ -53,6 +57,7 @@ ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
     out->deadline = deadline;
     out->size = n;
     out->sent = 0;
+    out->begun = 0;
     out->always = (how == NGX_HTTP_IMS_SEND_ALWAYS);
     ngx_memcpy(out->data, data, n);
 
@@ -107,6 +112,52 @@ ngx_http_ims_link_write_handler(ngx_event_t *wev)
 static ngx_int_t
 ngx_http_ims_link_flush(ngx_http_ims_link_t *link)
 {
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+
+    c = link->connection;
+
+    c->log->action = "writing to core";
+
+    if (link->out) {
+        ngx_http_ims_link_drop(link, NGX_HTTP_IMS_DROP_LATE);
+    }
+
+#if (NGX_SSL)
+    rc = c->ssl ? ngx_http_ims_link_write_ssl(link)
+                : ngx_http_ims_link_write(link);
+#else
+    rc = ngx_http_ims_link_write(link);
+#endif
+
+    if (rc != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (link->linger && !link->shut && link->out == NULL) {
+
+#if (NGX_SSL)
+        if (c->ssl) {
+            ngx_http_ims_ssl_goodbye(c);
+        }
+#endif
+
+        if (ngx_shutdown_socket(c->fd, NGX_WRITE_SHUTDOWN) == -1) {
+            ngx_connection_error(c, ngx_socket_errno,
+                                 ngx_shutdown_socket_n " of core link failed");
+            return NGX_ERROR;
+        }
+
+        link->shut = 1;
+    }
+
+    return ngx_handle_write_event(c->write, 0);
+}
+
+
+static ngx_int_t
+ngx_http_ims_link_write(ngx_http_ims_link_t *link)
+{
     size_t             size;
     ssize_t            n;
     ngx_err_t          err;
@@ -117,12 +168,6 @@ ngx_http_ims_link_flush(ngx_http_ims_link_t *link)
 
     c = link->connection;
     wev = c->write;
-
-    c->log->action = "writing to core";
-
-    if (link->out) {
-        ngx_http_ims_link_drop(link, NGX_HTTP_IMS_DROP_LATE);
-    }
 
     while (link->out && wev->ready) {
 
@@ -157,19 +202,47 @@ ngx_http_ims_link_flush(ngx_http_ims_link_t *link)
         ngx_http_ims_link_written(link, n);
     }
 
-    if (link->linger && !link->shut && link->out == NULL) {
+    return NGX_OK;
+}
 
-        if (ngx_shutdown_socket(c->fd, NGX_WRITE_SHUTDOWN) == -1) {
-            ngx_connection_error(c, ngx_socket_errno,
-                                 ngx_shutdown_socket_n " of core link failed");
+
+#if (NGX_SSL)
+
+/*
+ * A record that did not fit the socket has the bytes already: they must be
+ * offered again, and so are not to be dropped.
+ */
+
+static ngx_int_t
+ngx_http_ims_link_write_ssl(ngx_http_ims_link_t *link)
+{
+    ssize_t              n;
+    ngx_connection_t    *c;
+    ngx_http_ims_out_t  *out;
+
+    c = link->connection;
+
+    while (link->out && c->write->ready) {
+        out = link->out;
+
+        n = c->send(c, out->data + out->sent, out->size - out->sent);
+
+        if (n == NGX_AGAIN) {
+            out->begun = 1;
+            break;
+        }
+
+        if (n <= 0) {
             return NGX_ERROR;
         }
 
-        link->shut = 1;
+        ngx_http_ims_link_written(link, n);
     }
 
-    return ngx_handle_write_event(wev, 0);
+    return NGX_OK;
 }
+
+#endif
 
 
 static ngx_uint_t
@@ -260,10 +333,11 @@ ngx_http_ims_link_droppable(ngx_http_ims_out_t *out, ngx_uint_t what,
     switch (what) {
 
     case NGX_HTTP_IMS_DROP_LATE:
-        return out->sent == 0 && out->deadline && out->deadline < now;
+        return out->sent == 0 && !out->begun
+               && out->deadline && out->deadline < now;
 
     case NGX_HTTP_IMS_DROP_REQUESTS:
-        return out->sent || !out->always;
+        return out->sent || out->begun || !out->always;
 
     default: /* NGX_HTTP_IMS_DROP_ALL */
         return 1;

@@ -8,13 +8,18 @@
 #include "ngx_http_ims.h"
 
 
-static char *ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise);
+static char *ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise,
+    ngx_uint_t *ssl);
 static char *ngx_http_ims_listen_add(ngx_conf_t *cf,
-    ngx_http_ims_main_conf_t *imcf, ngx_addr_t *addr, ngx_str_t *advertise);
+    ngx_http_ims_main_conf_t *imcf, ngx_addr_t *addr, ngx_str_t *advertise,
+    ngx_uint_t ssl);
 static ngx_int_t ngx_http_ims_listen_advertise_ok(ngx_str_t *s);
 static size_t ngx_http_ims_listen_host_len(ngx_str_t *s);
+static ngx_int_t ngx_http_ims_listen_admit(ngx_connection_t *c);
 static void ngx_http_ims_listen_handler(ngx_connection_t *c);
-static void ngx_http_ims_listen_close(ngx_connection_t *c);
+#if (NGX_SSL)
+static void ngx_http_ims_listen_ssl_handler(ngx_connection_t *c);
+#endif
 
 
 /* ims_listen ADDR [tls|udp] [advertise=HOST:PORT] */
@@ -27,7 +32,7 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     char        *rv;
     ngx_str_t   *value, advertise;
     ngx_url_t    u;
-    ngx_uint_t   i;
+    ngx_uint_t   i, ssl;
 
     value = cf->args->elts;
 
@@ -35,7 +40,16 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     u.url = value[1];
     u.listen = 1;
-    u.default_port = 5060;
+
+    ngx_str_null(&advertise);
+    ssl = 0;
+
+    rv = ngx_http_ims_listen_params(cf, &advertise, &ssl);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    u.default_port = ssl ? 5061 : 5060;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s in \"%V\" of the "
@@ -45,15 +59,8 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    ngx_str_null(&advertise);
-
-    rv = ngx_http_ims_listen_params(cf, &advertise);
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
     for (i = 0; i < u.naddrs; i++) {
-        rv = ngx_http_ims_listen_add(cf, imcf, &u.addrs[i], &advertise);
+        rv = ngx_http_ims_listen_add(cf, imcf, &u.addrs[i], &advertise, ssl);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -64,7 +71,8 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise)
+ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise,
+    ngx_uint_t *ssl)
 {
     ngx_str_t   *value;
     ngx_uint_t   i;
@@ -72,6 +80,13 @@ ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise)
     value = cf->args->elts;
 
     for (i = 2; i < cf->args->nelts; i++) {
+
+#if (NGX_SSL)
+        if (ngx_strcmp(value[i].data, "tls") == 0) {
+            *ssl = 1;
+            continue;
+        }
+#endif
 
         if (ngx_strcmp(value[i].data, "tls") == 0
             || ngx_strcmp(value[i].data, "udp") == 0)
@@ -115,7 +130,7 @@ ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise)
 
 static char *
 ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
-    ngx_addr_t *addr, ngx_str_t *advertise)
+    ngx_addr_t *addr, ngx_str_t *advertise, ngx_uint_t ssl)
 {
     ngx_uint_t              i;
     ngx_listening_t        *ls;
@@ -171,8 +186,16 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
     listen->socklen = addr->socklen;
     listen->addr_text = addr->name;
     listen->advertise = advertise->len ? *advertise : addr->name;
-    ngx_str_set(&listen->transport, "TCP");
-    ngx_str_set(&listen->route_params, ";transport=tcp;lr>");
+    listen->ssl = ssl;
+
+    if (ssl) {
+        ngx_str_set(&listen->transport, "TLS");
+        ngx_str_set(&listen->route_params, ";transport=tls;lr>");
+
+    } else {
+        ngx_str_set(&listen->transport, "TCP");
+        ngx_str_set(&listen->route_params, ";transport=tcp;lr>");
+    }
 
     ls = ngx_create_listening(cf, addr->sockaddr, addr->socklen);
     if (ls == NULL) {
@@ -186,6 +209,11 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
 
     ls->addr_ntop = 1;
     ls->handler = ngx_http_ims_listen_handler;
+#if (NGX_SSL)
+    if (ssl) {
+        ls->handler = ngx_http_ims_listen_ssl_handler;
+    }
+#endif
     ls->pool_size = 256;
     ls->logp = &cf->cycle->new_log;
     ls->log.data = &ls->addr_text;
@@ -201,6 +229,46 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
 #endif
 
     return NGX_CONF_OK;
+}
+
+
+/*
+ * Via, Path and Record-Route name one place, the first: the core answers there
+ * if a link of ours is gone, so it is of the links' transport.
+ */
+
+char *
+ngx_http_ims_listens_order(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf)
+{
+    ngx_uint_t              i;
+    ngx_http_ims_listen_t  *listen, first;
+
+    if (imcf->listens == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    listen = imcf->listens->elts;
+
+    for (i = 0; i < imcf->listens->nelts; i++) {
+
+        if (listen[i].ssl == (imcf->core_ssl ? 1 : 0)) {
+            first = listen[i];
+            ngx_memmove(&listen[1], &listen[0],
+                        i * sizeof(ngx_http_ims_listen_t));
+            listen[0] = first;
+
+            return NGX_CONF_OK;
+        }
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       imcf->core_ssl
+                       ? "\"ims_core_ssl on\" needs an \"ims_listen\" with "
+                         "\"tls\""
+                       : "\"ims_listen\" with \"tls\" alone needs "
+                         "\"ims_core_ssl on\"");
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -355,8 +423,8 @@ ngx_http_ims_core_allowed(ngx_http_ims_main_conf_t *imcf, struct sockaddr *sa)
 }
 
 
-static void
-ngx_http_ims_listen_handler(ngx_connection_t *c)
+static ngx_int_t
+ngx_http_ims_listen_admit(ngx_connection_t *c)
 {
     ngx_http_ims_main_conf_t  *imcf;
 
@@ -373,22 +441,53 @@ ngx_http_ims_listen_handler(ngx_connection_t *c)
                       &c->addr_text);
 
         ngx_http_ims_listen_close(c);
-        return;
+        return NGX_DECLINED;
     }
 
-    if (ngx_http_ims_worker == NULL || ngx_http_ims_link_accept(c) != NGX_OK) {
+    if (ngx_http_ims_worker == NULL) {
+        ngx_http_ims_listen_close(c);
+        return NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_ims_listen_handler(ngx_connection_t *c)
+{
+    if (ngx_http_ims_listen_admit(c) == NGX_OK
+        && ngx_http_ims_link_accept(c) != NGX_OK)
+    {
         ngx_http_ims_listen_close(c);
     }
 }
 
 
+#if (NGX_SSL)
+
 static void
+ngx_http_ims_listen_ssl_handler(ngx_connection_t *c)
+{
+    if (ngx_http_ims_listen_admit(c) == NGX_OK) {
+        ngx_http_ims_ssl_accept(c);
+    }
+}
+
+#endif
+
+
+void
 ngx_http_ims_listen_close(ngx_connection_t *c)
 {
     ngx_pool_t  *pool;
 
 #if (NGX_STAT_STUB)
     (void) ngx_atomic_fetch_add(ngx_stat_active, -1);
+#endif
+
+#if (NGX_SSL)
+    ngx_http_ims_ssl_close(c);
 #endif
 
     pool = c->pool;

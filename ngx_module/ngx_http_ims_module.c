@@ -67,6 +67,17 @@ static ngx_conf_enum_t  ngx_http_ims_token_modes[] = {
 };
 
 
+#if (NGX_SSL)
+
+static ngx_conf_bitmask_t  ngx_http_ims_ssl_protocols[] = {
+    { ngx_string("TLSv1.2"), NGX_SSL_TLSv1_2 },
+    { ngx_string("TLSv1.3"), NGX_SSL_TLSv1_3 },
+    { ngx_null_string, 0 }
+};
+
+#endif
+
+
 #define NGX_HTTP_IMS_ANY_CONF                                                 \
     (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
 
@@ -130,6 +141,80 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
+
+#if (NGX_SSL)
+
+    { ngx_string("ims_listen_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, listen_certificate),
+      NULL },
+
+    { ngx_string("ims_listen_certificate_key"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, listen_certificate_key),
+      NULL },
+
+    { ngx_string("ims_listen_client_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, listen_client),
+      NULL },
+
+    { ngx_string("ims_core_ssl"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_ssl),
+      NULL },
+
+    { ngx_string("ims_core_ssl_name"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_ssl_name),
+      NULL },
+
+    { ngx_string("ims_core_ssl_verify"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_ssl_verify),
+      NULL },
+
+    { ngx_string("ims_core_ssl_trusted_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_ssl_trusted),
+      NULL },
+
+    { ngx_string("ims_core_ssl_certificate"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_ssl_certificate),
+      NULL },
+
+    { ngx_string("ims_core_ssl_certificate_key"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_ssl_certificate_key),
+      NULL },
+
+    { ngx_string("ims_core_ssl_protocols"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_conf_set_bitmask_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_ssl_protocols),
+      &ngx_http_ims_ssl_protocols },
+
+#endif
 
     { ngx_string("ims_lease_check"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -725,6 +810,10 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
      *     imcf->edge_secret = { 0, NULL };
      *     imcf->issuers = NULL;
      *     imcf->listens = NULL;
+     *     imcf->core_ssl_protocols = 0;
+     *     imcf->core_ssl_name = { 0, NULL };      and the files of TLS
+     *     imcf->core_ssl_ctx = NULL;
+     *     imcf->listen_ssl_ctx = NULL;
      *     imcf->core_allow = NULL;
      *     imcf->core_hosts = NULL;
      *     imcf->resolver = NULL;
@@ -743,6 +832,8 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
     imcf->flow_grace = NGX_CONF_UNSET_MSEC;
     imcf->drain_time = NGX_CONF_UNSET_MSEC;
     imcf->drain_after = NGX_CONF_UNSET_MSEC;
+    imcf->core_ssl = NGX_CONF_UNSET;
+    imcf->core_ssl_verify = NGX_CONF_UNSET;
     imcf->worker_transactions = NGX_CONF_UNSET;
     imcf->flow_transactions = NGX_CONF_UNSET;
     imcf->worker_sessions = NGX_CONF_UNSET;
@@ -765,6 +856,8 @@ ngx_http_ims_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(imcf->flow_grace, 32000);
     ngx_conf_init_msec_value(imcf->drain_time, 10000);
     ngx_conf_init_msec_value(imcf->drain_after, 0);
+    ngx_conf_init_value(imcf->core_ssl, 0);
+    ngx_conf_init_value(imcf->core_ssl_verify, 1);
     ngx_conf_init_value(imcf->worker_transactions, 65536);
     ngx_conf_init_value(imcf->flow_transactions, 64);
     ngx_conf_init_value(imcf->worker_sessions, 0);
@@ -791,7 +884,13 @@ ngx_http_ims_init_main_conf(ngx_conf_t *cf, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    return NGX_CONF_OK;
+#if (NGX_SSL)
+    if (ngx_http_ims_ssl_init(cf, imcf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
+    }
+#endif
+
+    return ngx_http_ims_listens_order(cf, imcf);
 }
 
 

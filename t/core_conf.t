@@ -43,7 +43,7 @@ my @tests = (
         'wildcard, IPv6'],
     [$listen, "$listen $listen", qr/duplicate "ims_listen"/, 'twice'],
     [$listen, 'ims_listen 127.0.0.1:8070 tls;',
-        qr/"tls" is not supported yet/, 'tls'],
+        qr/"tls" needs "ims_listen_certificate"/, 'tls'],
     [$listen, 'ims_listen 127.0.0.1:8070 udp;',
         qr/"udp" is not supported yet/, 'udp'],
     [$listen, 'ims_listen 127.0.0.1:8070 sctp;',

@@ -10,6 +10,10 @@ package ImsCore;
 #   $core->reply($link, $m, 200, 'OK', extra => ['Service-Route: <...>']);
 #   my $other = $core->connect(port(8070));      # to the edge's ims_listen
 #   $other->print($text);  $core->close($link);
+#
+# With tls => { options of IO::Socket::SSL } it takes connections over TLS;
+# connect(PORT, options) opens one.  One that fails is kept as the last error:
+# $core->{tls_error}.
 
 use strict;
 use warnings;
@@ -21,7 +25,7 @@ use Test::Nginx ();
 use Time::HiRes qw/ time /;
 
 
-# %o: host (127.0.0.1, or ::1)
+# %o: host (127.0.0.1, or ::1), tls
 
 sub new {
     my ($class, $port, %o) = @_;
@@ -33,7 +37,7 @@ sub new {
         ReuseAddr => 1) or die "listen on $host $port: $!\n";
 
     return bless { listen => $listen, buf => {}, queue => [], port => $port,
-                   host => $host,
+                   host => $host, tls => $o{tls},
                    accepted => 0, sel => IO::Select->new($listen) }, $class;
 }
 
@@ -85,16 +89,29 @@ sub send {
 
     Test::Nginx::log_out($text);
 
-    return $link->syswrite($text);
+    # TLS takes a record at a time
+
+    for (my $done = 0; $done < length $text; ) {
+        my $n = $link->syswrite($text, length($text) - $done, $done);
+        return undef unless $n;
+        $done += $n;
+    }
+
+    return length $text;
 }
 
 
 sub connect {
-    my ($self, $port) = @_;
+    my ($self, $port, %tls) = @_;
 
     my $s = IO::Socket::IP->new(Proto => 'tcp', PeerPort => $port,
                                 PeerHost => $self->{host})
         or die "connect to the edge at $port: $!\n";
+
+    if (%tls) {
+        require IO::Socket::SSL;
+        IO::Socket::SSL->start_SSL($s, Timeout => 5, %tls) or return undef;
+    }
 
     $self->{buf}{$s} = '';
     $self->{sel}->add($s);
@@ -134,6 +151,18 @@ sub _accept {
 
     my $s = $self->{listen}->accept() or return;
 
+    if ($self->{tls}) {
+        require IO::Socket::SSL;
+
+        if (!IO::Socket::SSL->start_SSL($s, SSL_server => 1, Timeout => 5,
+                                        %{$self->{tls}}))
+        {
+            $self->{tls_error} = "$IO::Socket::SSL::SSL_ERROR";
+            CORE::close $s;
+            return;
+        }
+    }
+
     $self->{accepted}++;
     $self->{buf}{$s} = '';
     $self->{sel}->add($s);
@@ -143,7 +172,14 @@ sub _accept {
 sub _read {
     my ($self, $s) = @_;
 
-    my $n = sysread $s, $self->{buf}{$s}, 65536, length $self->{buf}{$s};
+    my $n = $s->sysread($self->{buf}{$s}, 65536, length $self->{buf}{$s});
+
+    # what TLS has read ahead does not make the socket readable
+
+    while ($n && $s->can('pending') && $s->pending()) {
+        last unless $s->sysread($self->{buf}{$s}, 65536,
+                                length $self->{buf}{$s});
+    }
 
     if (!$n) {
         $self->close($s);
