@@ -374,7 +374,7 @@ ngx_http_ims_link_broken(ngx_http_ims_addr_t *addr, uint32_t serial,
 static void
 ngx_http_ims_trans_again(ims_trans_t *t)
 {
-    uint64_t                    now;
+    uint64_t                    now, first_write;
     ngx_http_ims_trans_data_t  *d;
 
     d = t->data;
@@ -385,9 +385,9 @@ ngx_http_ims_trans_again(ims_trans_t *t)
         return;
     }
 
-    /* POOL.md 1 c: the same bytes only before the end and within D/2 */
+    first_write = now + NGX_HTTP_IMS_FIRST_WRITE;
 
-    if (now >= d->end || now - d->looked >= d->delay / 2) {
+    if (!ims_trans_again(now, d->looked, d->delay, d->end, &first_write)) {
         ngx_http_ims_trans_failed(t, 503, "Core Link Broken");
         return;
     }
@@ -395,11 +395,7 @@ ngx_http_ims_trans_again(ims_trans_t *t)
     d->resent = 1;
     ngx_http_ims_count(core_resent);
 
-    d->first_write = now + NGX_HTTP_IMS_FIRST_WRITE;
-
-    if (d->first_write > d->end) {
-        d->first_write = d->end;
-    }
+    d->first_write = first_write;
 
     if (ngx_http_ims_trans_send(t) != NGX_OK) {
         ngx_http_ims_trans_failed(t, 503, "Core Link Broken");

@@ -965,3 +965,27 @@ ims_trans_save(ims_trans_pool_t *p, ims_trans_buf_t **buf,
 
     return b != NULL;
 }
+
+
+bool
+ims_trans_again(uint64_t now, uint64_t looked, uint64_t delay, uint64_t end,
+    uint64_t *first_write)
+{
+    uint64_t  last;
+
+    last = looked + delay / 2;
+
+    if (last > end) {
+        last = end;
+    }
+
+    if (now >= last) {
+        return false;
+    }
+
+    if (*first_write > last) {
+        *first_write = last;
+    }
+
+    return true;
+}

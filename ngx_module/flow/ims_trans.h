@@ -240,6 +240,16 @@ uint32_t ims_trans_expire(ims_trans_pool_t *p, uint64_t now,
     ims_trans_expire_pt cb, void *arg, uint32_t max);
 
 
+/*
+ * May what was sent be sent once more, the same bytes over another link
+ * (POOL.md 1 c)?  Only before the lease's end and within half of D from the
+ * look, and what is allowed now may not be written later than that either:
+ * *first_write (now and the most that a message may wait) is cut to it.
+ */
+bool ims_trans_again(uint64_t now, uint64_t looked, uint64_t delay,
+    uint64_t end, uint64_t *first_write);
+
+
 /* -- records of one flow ------------------------------------------------- */
 
 /*

@@ -568,6 +568,39 @@ hashes(void **state)
 }
 
 
+/* what may be sent again may not be written later than D/2 or the end */
+
+static void
+sent_again(void **state)
+{
+    uint64_t  at;
+
+    (void) state;
+
+    at = 5000;
+    assert_true(ims_trans_again(3000, 1000, 64000, 100000, &at));
+    assert_int_equal(at, 5000);
+
+    /* half of D is over at 33000 */
+
+    at = 34500;
+    assert_true(ims_trans_again(32500, 1000, 64000, 100000, &at));
+    assert_int_equal(at, 33000);
+
+    at = 35000;
+    assert_false(ims_trans_again(33000, 1000, 64000, 100000, &at));
+
+    /* the lease ends before that */
+
+    at = 6000;
+    assert_true(ims_trans_again(4000, 1000, 64000, 5000, &at));
+    assert_int_equal(at, 5000);
+
+    at = 7000;
+    assert_false(ims_trans_again(5000, 1000, 64000, 5000, &at));
+}
+
+
 #define with_pool(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -579,6 +612,7 @@ main(void)
         with_pool(limits),
         with_pool(spare_records),
         with_pool(deadlines),
+        cmocka_unit_test(sent_again),
         with_pool(buffers),
         with_pool(steady),
         with_pool(hashes),
