@@ -341,6 +341,7 @@ struct ngx_http_ims_session_s {
     uint64_t                      sid;
     uint64_t                      end;              /* PT, as last looked at */
     uint64_t                      until;            /* PT, registered till then */
+    uint64_t                      delay;            /* D, ms, likewise */
     uint32_t                      epoch;            /* recheck_epoch then */
     u_char                        holder[IMS_POOL_HOLDER_LEN];
 

@@ -487,6 +487,7 @@ ngx_http_ims_flow_lease(ngx_http_ims_session_t *s,
     s->lease = grant->lease;
     s->sid = grant->sid;
     s->end = end;
+    s->delay = w->look.delay;
     s->epoch = w->recheck_epoch;
     ngx_memcpy(s->holder, grant->holder, IMS_POOL_HOLDER_LEN);
 
@@ -609,6 +610,7 @@ ngx_http_ims_flow_look(ngx_http_ims_session_t *s)
 
     if (lapse == IMS_POOL_LIVE) {
         s->end = end;
+        s->delay = w->look.delay;
         s->epoch = w->recheck_epoch;
         ngx_http_ims_flow_arm(s);
         return NGX_OK;

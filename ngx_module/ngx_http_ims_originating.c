@@ -273,7 +273,7 @@ ngx_http_ims_originating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
 
     d->looked = t->created;
     d->first_write = d->looked + NGX_HTTP_IMS_FIRST_WRITE;
-    d->delay = 2 * NGX_HTTP_IMS_TIMER_B;
+    d->delay = ngx_min(s->delay, 2 * NGX_HTTP_IMS_TIMER_B);
     d->end = d->looked + NGX_HTTP_IMS_TIMER_B;
 
     if (ngx_http_ims_trans_send(t) != NGX_OK) {
