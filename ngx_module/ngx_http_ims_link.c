@@ -594,6 +594,8 @@ ngx_http_ims_link_close(ngx_http_ims_link_t *link)
     link->connecting = 0;
     link->connected = 0;
 
+    link->skip = 0;
+
     ngx_http_ims_link_forget_rest(link);
 
 #if (NGX_STAT_STUB)

@@ -26,6 +26,7 @@
 #define NGX_HTTP_IMS_LINK_LINGER  5000   /* ms of reading after our FIN */
 #define NGX_HTTP_IMS_LINK_REAP    60000  /* ms an unconnected link is kept */
 #define NGX_HTTP_IMS_LINK_HARD    4      /* times ims_link_queue: broken */
+#define NGX_HTTP_IMS_LINK_SKIP    1048576 /* a message that is answered 513 */
 #define NGX_HTTP_IMS_LINK_TURNS   16     /* reads in one turn of the loop */
 #define NGX_HTTP_IMS_LINK_IOVS    128
 
@@ -56,6 +57,7 @@ struct ngx_http_ims_link_s {
     size_t                     rest_size;
     size_t                     scanned;      /* of ims_sip_frame() */
     size_t                     msglen;
+    size_t                     skip;         /* left of one that is too big */
 
     ngx_event_t                timer;        /* by state, see arm() */
     ngx_event_t                posted;       /* connect, or break */

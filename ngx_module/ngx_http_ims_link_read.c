@@ -10,12 +10,15 @@
  */
 
 #include "ngx_http_ims_link.h"
+#include "ngx_http_ims_proxy.h"
 
 
 static ngx_int_t ngx_http_ims_link_read(ngx_http_ims_link_t *link);
 static ngx_int_t ngx_http_ims_link_room(ngx_http_ims_link_t *link);
 static ngx_int_t ngx_http_ims_link_messages(ngx_http_ims_link_t *link,
     u_char *data, size_t len, size_t *used);
+static void ngx_http_ims_link_too_big(ngx_http_ims_link_t *link, u_char *data,
+    size_t n);
 static ngx_int_t ngx_http_ims_link_keep_rest(ngx_http_ims_link_t *link,
     u_char *data, size_t len);
 
@@ -164,7 +167,7 @@ ngx_http_ims_link_messages(ngx_http_ims_link_t *link, u_char *data,
     size_t len, size_t *used)
 {
     int      rc;
-    size_t   max, n;
+    size_t   max, n, size;
     u_char  *p;
 
     max = ngx_http_ims_worker->main->max_message;
@@ -174,10 +177,32 @@ ngx_http_ims_link_messages(ngx_http_ims_link_t *link, u_char *data,
 
     while (n && !link->doomed) {
 
+        if (link->skip) {
+            size = ngx_min(link->skip, n);
+            link->skip -= size;
+            p += size;
+            n -= size;
+            continue;
+        }
+
         rc = ims_sip_frame(p, n, max, &link->scanned, &link->msglen);
 
         if (rc == IMS_SIP_FRAME_MORE) {
             break;
+        }
+
+        if (rc == IMS_SIP_FRAME_TOO_BIG && link->msglen
+            && link->msglen <= NGX_HTTP_IMS_LINK_SKIP)
+        {
+            /* others use this link as well: it is read past */
+
+            link->heard = 1;
+            link->skip = link->msglen;
+            link->scanned = 0;
+            link->msglen = 0;
+
+            ngx_http_ims_link_too_big(link, p, n);
+            continue;
         }
 
         switch (rc) {
@@ -216,6 +241,43 @@ ngx_http_ims_link_messages(ngx_http_ims_link_t *link, u_char *data,
     *used = p - data;
 
     return NGX_OK;
+}
+
+
+/* its headers at least are here: a request gets 513 */
+
+static void
+ngx_http_ims_link_too_big(ngx_http_ims_link_t *link, u_char *data,
+    size_t n)
+{
+    size_t                  head;
+    ims_sip_msg_t          *m;
+    ims_sip_err_t           err;
+    ims_trans_ingress_t     in;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+    m = &w->sip;
+
+    ngx_http_ims_count(core_bad);
+
+    ngx_log_error(NGX_LOG_ERR, &link->log, 0,
+                  "core sent a message above ims_max_message, it is "
+                  "answered 513 or dropped");
+
+    /* an answer needs no body: what is there is a message without one */
+
+    head = ims_sip_frame_bodiless(data, n);
+
+    if (head == 0
+        || ims_sip_parse(m, data, head, IMS_SIP_STREAM, &err) != 0
+        || !m->request || m->method_id == IMS_SIP_M_ACK)
+    {
+        return;
+    }
+
+    ngx_http_ims_ingress_of_link(&in, link, m);
+    ngx_http_ims_ingress_reply(&in, m, 513, "Message Too Large", NULL);
 }
 
 

@@ -25,7 +25,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(37);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(41);
 
 ims_keys($t);
 $t->write_file_expand('nginx.conf', ims_conf($t));
@@ -91,8 +91,8 @@ refused('two lengths', options()
 refused('length beyond all', options()
     =~ s/(Content-Length: )0/${1}99999999999999999999/r);
 refused('negative length', options() =~ s/(Content-Length: )0/$1-1/r);
-refused('above ims_max_message', options()
-    =~ s/(Content-Length: )0/${1}70000/r);
+refused('far above ims_max_message', options()
+    =~ s/(Content-Length: )0/${1}2000000/r);
 refused('endless headers', "OPTIONS sip:127.0.0.1 SIP/2.0\r\nX: "
     . 'x' x 80000);
 refused('not SIP', "\0\1\2\3\r\n\r\n" . "\xff" x 100);
@@ -113,6 +113,20 @@ close $s;
 like(ask($kept, options() =~ s/CSeq: \d+ OPTIONS/CSeq: 1 INVITE/r),
     qr{^SIP/2.0 400 }, 'malformed');
 like(ask($kept, options(cseq => 43)), qr/CSeq: 43 /, 'and the next is fine');
+
+# too big: answered, read past, and the next is fine
+
+$big = options(cseq => 44, body => 'x' x 300000);
+@got = talk($kept, $big . options(cseq => 45), 2);
+like($got[0], qr{^SIP/2.0 513 .*CSeq: 44 }s, 'above ims_max_message');
+like($got[1], qr{^SIP/2.0 200 .*CSeq: 45 }s, 'and the next');
+print $kept substr $big, 0, 100;
+sleep 0.05;
+print $kept substr($big, 100) . options(cseq => 46);
+like(answer($kept) . answer($kept), qr/ 513 .*CSeq: 46 /s, 'in parts');
+$big =~ s/OPTIONS/ACK/g;
+print $kept $big . options(cseq => 47);
+like(answer($kept), qr/CSeq: 47 /, 'never an answer to ACK');
 
 # from elsewhere
 

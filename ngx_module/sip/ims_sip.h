@@ -178,7 +178,9 @@ int ims_sip_parse(ims_sip_msg_t *m, uint8_t *buf, size_t n, unsigned flags,
 #define IMS_SIP_FRAME_CRLF        3   /* stray CRLF: drop *msglen bytes */
 #define IMS_SIP_FRAME_ERROR     (-1)  /* not SIP, or no way to tell its end:
                                          the connection is of no use */
-#define IMS_SIP_FRAME_TOO_BIG   (-2)  /* longer than max */
+#define IMS_SIP_FRAME_TOO_BIG   (-2)  /* longer than max: *msglen bytes, or 0
+                                         if its headers do not end within max;
+                                         not to be called again for it */
 
 /*
  * The length of the first message in a stream (RFC 3261 18.3, 20.14).
@@ -188,6 +190,13 @@ int ims_sip_parse(ims_sip_msg_t *m, uint8_t *buf, size_t n, unsigned flags,
  */
 int ims_sip_frame(const uint8_t *buf, size_t n, size_t max, size_t *scanned,
     size_t *msglen);
+
+/*
+ * The headers of a message whose body is of no interest, made into a message
+ * without one: its length, the Content-Length in it is 0.  0: the headers are
+ * not all there.
+ */
+size_t ims_sip_frame_bodiless(uint8_t *buf, size_t n);
 
 
 /* The first header of an id, NULL if there is none. */

@@ -15,7 +15,8 @@
 static int ims_sip_frame_start(const uint8_t *buf, size_t n, size_t *msglen);
 static size_t ims_sip_frame_headers(const uint8_t *buf, size_t n,
     size_t *scanned);
-static bool ims_sip_frame_length(const uint8_t *buf, size_t n, uint64_t *len);
+static bool ims_sip_frame_length(const uint8_t *buf, size_t n, uint64_t *len,
+    ims_str_t *value);
 static bool ims_sip_frame_is_length(const uint8_t *p, const uint8_t *end,
     ims_str_t *value);
 
@@ -25,8 +26,9 @@ ims_sip_frame(const uint8_t *buf, size_t n, size_t max, size_t *scanned,
     size_t *msglen)
 {
     int       rc;
-    size_t    head;
-    uint64_t  len;
+    size_t     head;
+    uint64_t   len;
+    ims_str_t  value;
 
     if (*msglen == 0) {
 
@@ -44,18 +46,38 @@ ims_sip_frame(const uint8_t *buf, size_t n, size_t max, size_t *scanned,
             return n >= max ? IMS_SIP_FRAME_TOO_BIG : IMS_SIP_FRAME_MORE;
         }
 
-        if (!ims_sip_frame_length(buf, head, &len)) {
+        if (!ims_sip_frame_length(buf, head, &len, &value)) {
             return IMS_SIP_FRAME_ERROR;
         }
+
+        *msglen = head + (size_t) len;
 
         if (head > max || len > max - head) {
             return IMS_SIP_FRAME_TOO_BIG;
         }
-
-        *msglen = head + (size_t) len;
     }
 
     return n >= *msglen ? IMS_SIP_FRAME_OK : IMS_SIP_FRAME_MORE;
+}
+
+
+size_t
+ims_sip_frame_bodiless(uint8_t *buf, size_t n)
+{
+    size_t     head, scanned;
+    uint64_t   len;
+    ims_str_t  value;
+
+    scanned = 0;
+    head = ims_sip_frame_headers(buf, n, &scanned);
+
+    if (head == 0 || !ims_sip_frame_length(buf, head, &len, &value)) {
+        return 0;
+    }
+
+    memset(buf + (value.p - buf), '0', value.n);
+
+    return head;
 }
 
 
@@ -124,7 +146,8 @@ ims_sip_frame_headers(const uint8_t *buf, size_t n, size_t *scanned)
 /* Exactly one Content-Length among the lines of the header block. */
 
 static bool
-ims_sip_frame_length(const uint8_t *buf, size_t n, uint64_t *len)
+ims_sip_frame_length(const uint8_t *buf, size_t n, uint64_t *len,
+    ims_str_t *value)
 {
     bool            found;
     ims_str_t       v;
@@ -160,6 +183,7 @@ ims_sip_frame_length(const uint8_t *buf, size_t n, uint64_t *len)
             return false;
         }
 
+        *value = v;
         found = true;
     }
 

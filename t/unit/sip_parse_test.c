@@ -1029,6 +1029,44 @@ test_frame(void **state)
                      IMS_SIP_FRAME_MORE);
     assert_int_equal(ims_sip_frame((uint8_t *) z, 1024, 1024, &scanned, &len),
                      IMS_SIP_FRAME_TOO_BIG);
+    assert_int_equal(len, 0);
+}
+
+
+/* one that is too big: how much of it there is, and what is left to answer */
+
+static void
+test_frame_too_big(void **state)
+{
+    size_t         n, scanned, len;
+    uint8_t        big[256];
+    ims_sip_err_t  why;
+    ims_sip_msg_t  seen;
+
+    static const char  text[] =
+        "OPTIONS sip:a SIP/2.0\r\n"
+        "Via: SIP/2.0/TCP a;branch=z9hG4bK1\r\n"
+        "From: <sip:a>;tag=1\r\nTo: <sip:a>\r\nCall-ID: 1\r\n"
+        "CSeq: 1 OPTIONS\r\nContent-Length:\r\n 5000 \r\n\r\n";
+
+    (void) state;
+
+    n = sizeof(text) - 1;
+    memcpy(big, text, n);
+    memset(big + n, 'x', 10);
+
+    scanned = len = 0;
+    assert_int_equal(ims_sip_frame(big, n - 1, 1024, &scanned, &len),
+                     IMS_SIP_FRAME_MORE);
+    assert_int_equal(ims_sip_frame_bodiless(big, n - 1), 0);
+    assert_int_equal(ims_sip_frame(big, n + 10, 1024, &scanned, &len),
+                     IMS_SIP_FRAME_TOO_BIG);
+    assert_int_equal(len, n + 5000);
+
+    assert_int_equal(ims_sip_frame_bodiless(big, n + 10), n);
+    assert_non_null(memmem(big, n, "Content-Length:\r\n 0000 \r\n", 24));
+    assert_int_equal(ims_sip_parse(&seen, big, n, IMS_SIP_STREAM, &why), 0);
+    assert_int_equal(seen.body.n, 0);
 }
 
 
@@ -1137,6 +1175,7 @@ main(void)
         cmocka_unit_test(test_params),
         cmocka_unit_test(test_credentials),
         cmocka_unit_test(test_frame),
+        cmocka_unit_test(test_frame_too_big),
         cmocka_unit_test(test_reply),
     };
 
