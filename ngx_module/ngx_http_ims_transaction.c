@@ -21,6 +21,7 @@ static void ngx_http_ims_trans_forget(ims_trans_t *t);
 static void ngx_http_ims_trans_failed(ims_trans_t *t, ngx_uint_t status,
     const char *reason);
 static void ngx_http_ims_trans_again(ims_trans_t *t);
+static ngx_uint_t ngx_http_ims_trans_live(ims_trans_t *t);
 
 
 ngx_int_t
@@ -387,7 +388,9 @@ ngx_http_ims_trans_again(ims_trans_t *t)
 
     first_write = now + NGX_HTTP_IMS_FIRST_WRITE;
 
-    if (!ims_trans_again(now, d->looked, d->delay, d->end, &first_write)) {
+    if (!ims_trans_again(now, d->looked, d->delay, d->end, &first_write)
+        || !ngx_http_ims_trans_live(t))
+    {
         ngx_http_ims_trans_failed(t, 503, "Core Link Broken");
         return;
     }
@@ -400,4 +403,27 @@ ngx_http_ims_trans_again(ims_trans_t *t)
     if (ngx_http_ims_trans_send(t) != NGX_OK) {
         ngx_http_ims_trans_failed(t, 503, "Core Link Broken");
     }
+}
+
+
+/*
+ * POOL.md 1 e: a request that is written again needs its lease as if it came
+ * now.  The REGISTERs have their own rule, c.
+ */
+
+static ngx_uint_t
+ngx_http_ims_trans_live(ims_trans_t *t)
+{
+    ngx_http_ims_session_t     *s;
+    ngx_http_ims_trans_data_t  *d;
+
+    d = t->data;
+
+    if (d->procedure != NGX_HTTP_IMS_TRANS_TO_CORE) {
+        return 1;
+    }
+
+    s = ngx_http_ims_flow_session(t->slot, t->generation);
+
+    return s && s->serial == d->serial && ngx_http_ims_flow_check(s) == NGX_OK;
 }

@@ -25,7 +25,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(80);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(82);
 
 # what the core does wrong is an alert; here they are counted below
 
@@ -254,6 +254,18 @@ for my $case (['MESSAGE', 200, 'OK'], ['INVITE', 180, 'Ringing']) {
 
     taken_back($c, "revoked before the $status of $method");
 }
+
+# what a broken link leaves undone is not done for a former holder
+
+$c = client();
+$c->registered($core);
+$c->send($c->{ua}->request('MESSAGE', to => 'sip:bob@ims.example'));
+($m, $link) = $core->request();
+ims_poolctl($t, 'revoke', 'lease', $c->{id}{lease});
+$core->close($link);
+
+is(($c->{ws}->closed(3))[0], 1008, 'revoked before the link broke: closed');
+taken_back($c, 'not sent again, but');
 
 # an identity of somebody else in the answer
 
