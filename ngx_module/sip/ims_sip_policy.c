@@ -133,7 +133,7 @@ static const uint8_t  ims_sip_policy_uri_headers[] = {
 };
 
 static const char *const  ims_sip_policy_uri_params[] = {
-    "cpc", "oli", "iotl"
+    "cpc", "oli", "iotl", "verstat"
 };
 
 

@@ -53,8 +53,8 @@ ims_sip_policy_e ims_sip_policy(ims_sip_dir_e dir, const ims_sip_msg_t *m,
 /*
  * Drops in ed what the table says, and from the URIs of the first line and
  * of From, To, Contact, Refer-To, Referred-By and Reply-To of a WIC the
- * parameters that only the trust domain sets (cpc, oli, iotl: TS 24.229
- * 7.2A.12, 7.2A.18).  To be called before other edits.  0, or -1 if the
+ * parameters that only the trust domain sets (cpc, oli, iotl, verstat: TS
+ * 24.229 7.2A.12, 7.2A.18, 7.2A.20).  To be called before other edits.  0, or -1 if the
  * message is to be refused; *reason is then a static text for the 400.
  *
  * What must be read before it is stripped (P-Preferred-Identity, Route) can

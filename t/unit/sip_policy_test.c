@@ -400,7 +400,7 @@ test_conditions(void **state)
 }
 
 
-/* cpc, oli, iotl: where numbers stand, in what a WIC sends */
+/* cpc, oli, iotl, verstat: where numbers stand, in what a WIC sends */
 
 static void
 test_uri_params(void **state)
@@ -419,6 +419,9 @@ test_uri_params(void **state)
         { "sip:+1;cpc=police;oli=29@x;user=phone", "sip:+1@x;user=phone" },
         { "sip:+1;cpc=police@x", "sip:+1@x" },
         { "sip:+1@x;iotl", "sip:+1@x" },
+        { "sip:+1;verstat=TN-Validation-Passed@x;user=phone",
+          "sip:+1@x;user=phone" },
+        { "tel:+1;verstat=TN-Validation-Passed", "tel:+1" },
         { "sip:+1@x;%63p%43=police;z", "sip:+1@x;z" },
         { "tel:+1;cpc=a;ext=2;oli=3", "tel:+1;ext=2" },
         { "sip:;cpc=a;oli=b@x;iotl=c:d", "sip:x" },
