@@ -67,6 +67,15 @@ ims_reg_read_contact(ims_reg_request_t *q, const ims_sip_msg_t *m)
         return "Contact is not a SIP URI";
     }
 
+    /*
+     * TS 24.229 5.4.8: of an emergency registration the registrar sets the
+     * expiry as it likes, and takes nothing back
+     */
+
+    if (ims_sip_uri_param(&uri, "sos", &value) != 0) {
+        return "Emergency registration";
+    }
+
     return NULL;
 }
 

@@ -229,6 +229,8 @@ test_read_refused(void **state)
         { "Contact: <tel:+15550100>\r\n", "Contact is not a SIP URI" },
         { "Contact: <http://a/>\r\n", "Contact is not a SIP URI" },
         { "Contact: <sip:a@b:0>\r\n", "Contact is not a SIP URI" },
+        { "Contact: <sip:a@b;ob;sos>\r\n", "Emergency registration" },
+        { "Contact: <sip:a@b;S%6fS=1>\r\n", "Emergency registration" },
         { "Contact: <sip:a@b>;+sip.instance=\"\"\r\n", "Bad +sip.instance" },
         { "Contact: <sip:a@b>;+sip.instance=\"<x>\";reg-id=0\r\n",
           "Bad reg-id" },
