@@ -21,7 +21,7 @@ static void ngx_http_ims_flow_tell_old(uint64_t owner, uint32_t slot,
     uint32_t generation);
 static void ngx_http_ims_flow_displace(uint32_t slot);
 static uint64_t ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w,
-    uint32_t slot);
+    uint32_t slot, ngx_uint_t sure);
 static void ngx_http_ims_flow_lease_timer(ngx_event_t *ev);
 static void ngx_http_ims_flow_arm(ngx_http_ims_session_t *s);
 static void ngx_http_ims_flow_recheck_all(ngx_event_t *ev);
@@ -198,7 +198,7 @@ ngx_http_ims_flow_take(ngx_http_ims_session_t *s, ims_reg_grant_t *grant,
     ngx_http_ims_flow_tell_old(view->owner, slot, generation);
     ngx_http_ims_flow_own(s, slot, generation);
 
-    ngx_http_ims_flow_registered(s, ngx_http_ims_flow_bound(w, slot));
+    ngx_http_ims_flow_registered(s, ngx_http_ims_flow_bound(w, slot, 1));
 
     return NGX_OK;
 }
@@ -310,7 +310,7 @@ ngx_http_ims_flow_detach(ngx_http_ims_session_t *s)
         return;
     }
 
-    if (!ngx_http_ims_flow_bound(w, slot)) {
+    if (!ngx_http_ims_flow_bound(w, slot, 0)) {
         (void) ims_flow_free(t, slot, s->owner, &w->me);
         return;
     }
@@ -331,12 +331,13 @@ ngx_http_ims_flow_detach(ngx_http_ims_session_t *s)
 
 
 /*
- * Until when (PT) anything is registered on the slot, or may be: an answer is
- * outstanding.  0: nothing is.
+ * Until when (PT) anything is registered on the slot (sure), or may be: an
+ * answer is outstanding.  0: nothing is.
  */
 
 static uint64_t
-ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w, uint32_t slot)
+ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w, uint32_t slot,
+    ngx_uint_t sure)
 {
     uint64_t                pt, until;
     unsigned                pos;
@@ -354,7 +355,7 @@ ngx_http_ims_flow_bound(ngx_http_ims_worker_t *w, uint32_t slot)
     }
 
     for (pos = 0; ims_flow_identity(data, &pos, &id); /* void */) {
-        if (id.until_pt > pt) {
+        if (id.until_pt > pt && !(sure && id.tag)) {
             until = ngx_max(until, id.until_pt);
         }
     }
