@@ -261,7 +261,8 @@ ngx_http_ims_originating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
         return NGX_ERROR;
     }
 
-    n = ngx_http_ims_proxy_flatten(&w->edit, s->connection->log);
+    n = ngx_http_ims_proxy_flatten(&w->edit, NGX_LOG_INFO,
+                                   s->connection->log);
     out = ims_str_set(w->message, n);
 
     if (n == 0 || !ims_trans_save(w->trans, &t->request, &out, 1)) {
@@ -530,7 +531,8 @@ ngx_http_ims_originating_ack(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
         return;
     }
 
-    n = ngx_http_ims_proxy_flatten(&w->edit, s->connection->log);
+    n = ngx_http_ims_proxy_flatten(&w->edit, NGX_LOG_INFO,
+                                   s->connection->log);
     link = n ? ngx_http_ims_link_get(&addr, s->slot) : NULL;
 
     if (link) {

@@ -270,7 +270,8 @@ ngx_http_ims_proxy_route(ims_sip_edit_t *ed, ngx_http_ims_main_conf_t *imcf,
 
 
 size_t
-ngx_http_ims_proxy_flatten(ims_sip_edit_t *ed, ngx_log_t *log)
+ngx_http_ims_proxy_flatten(ims_sip_edit_t *ed, ngx_uint_t level,
+    ngx_log_t *log)
 {
     ptrdiff_t               n;
     ngx_http_ims_worker_t  *w;
@@ -283,7 +284,7 @@ ngx_http_ims_proxy_flatten(ims_sip_edit_t *ed, ngx_log_t *log)
         return (size_t) n;
     }
 
-    ngx_log_error(NGX_LOG_ERR, log, 0, "message cannot be passed: %s",
+    ngx_log_error(level, log, 0, "message cannot be passed: %s",
                   ed->error ? ed->error : "too long");
 
     return 0;

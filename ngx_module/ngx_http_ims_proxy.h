@@ -54,7 +54,8 @@ ngx_uint_t ngx_http_ims_proxy_dialog(const ims_sip_msg_t *m);
 ims_str_t ngx_http_ims_proxy_route(ims_sip_edit_t *ed,
     ngx_http_ims_main_conf_t *imcf, const u_char *token, size_t n);
 /* write the edited message to w->message; 0: it cannot be done (logged) */
-size_t ngx_http_ims_proxy_flatten(ims_sip_edit_t *ed, ngx_log_t *log);
+size_t ngx_http_ims_proxy_flatten(ims_sip_edit_t *ed, ngx_uint_t level,
+    ngx_log_t *log);
 /* a final answer by the edge to the request of a record, either direction */
 void ngx_http_ims_proxy_answer(ims_trans_t *t, ngx_uint_t status,
     const char *reason, const char *extra);

@@ -239,7 +239,7 @@ ngx_http_ims_response_to_core(ims_trans_t *t, ims_sip_msg_t *m)
                             ims_sip_edit_cat(ed, parts, 3));
     }
 
-    return ngx_http_ims_proxy_flatten(ed, w->log);
+    return ngx_http_ims_proxy_flatten(ed, NGX_LOG_INFO, w->log);
 }
 
 
@@ -351,7 +351,7 @@ ngx_http_ims_response_to_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
         ngx_http_ims_response_record_route(s, ed);
     }
 
-    return ngx_http_ims_proxy_flatten(ed, s->connection->log);
+    return ngx_http_ims_proxy_flatten(ed, NGX_LOG_ERR, s->connection->log);
 }
 
 

@@ -388,7 +388,8 @@ ngx_http_ims_terminating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
 
     ngx_http_ims_terminating_called(s, m, t);
 
-    n = ngx_http_ims_proxy_flatten(&w->edit, s->connection->log);
+    n = ngx_http_ims_proxy_flatten(&w->edit, NGX_LOG_ERR,
+                                   s->connection->log);
     out = ims_str_set(w->message, n);
 
     if (n == 0
@@ -574,7 +575,8 @@ ngx_http_ims_terminating_ack(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
         return;
     }
 
-    n = ngx_http_ims_proxy_flatten(&w->edit, s->connection->log);
+    n = ngx_http_ims_proxy_flatten(&w->edit, NGX_LOG_ERR,
+                                   s->connection->log);
 
     if (n) {
         (void) ngx_http_ims_session_send(s, w->message, n);
