@@ -833,11 +833,7 @@ ngx_int_t ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
     u_char *data, size_t n, uint64_t deadline);
 uint32_t ngx_http_ims_link_serial(ngx_http_ims_link_t *link);
 ngx_http_ims_addr_t *ngx_http_ims_link_addr(ngx_http_ims_link_t *link);
-/*
- * Connected, trying for less than 2 s, or not tried yet; false for the back-off
- * after it was unreachable, a second or so.
- */
-ngx_uint_t ngx_http_ims_link_usable(ngx_http_ims_link_t *link);
+
 /*
  * init_process; when the last flow is gone: half-close all and read them empty
  * for 5 s; exit_process: close what is left.

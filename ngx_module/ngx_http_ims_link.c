@@ -176,21 +176,6 @@ ngx_http_ims_link_addr(ngx_http_ims_link_t *link)
 }
 
 
-ngx_uint_t
-ngx_http_ims_link_usable(ngx_http_ims_link_t *link)
-{
-    if (link->linger || (link->doomed && link->accepted)) {
-        return 0;
-    }
-
-    if (link->connected || link->trying || !link->unreachable) {
-        return 1;
-    }
-
-    return (ngx_msec_int_t) (link->retry_at - ngx_current_msec) <= 0;
-}
-
-
 static ngx_http_ims_link_t *
 ngx_http_ims_link_create(struct sockaddr *sa, socklen_t socklen)
 {
@@ -420,7 +405,6 @@ ngx_http_ims_link_established(ngx_http_ims_link_t *link)
     link->connecting = 0;
     link->connected = 1;
     link->trying = 0;
-    link->unreachable = 0;
     link->since = ngx_current_msec;
     link->progress = ngx_current_msec;
 
@@ -493,7 +477,6 @@ ngx_http_ims_link_give_up(ngx_http_ims_link_t *link)
     ngx_http_ims_link_drop(link, NGX_HTTP_IMS_DROP_ALL);
 
     link->trying = 0;
-    link->unreachable = 1;
 
     ngx_http_ims_link_notice(link, 1);
     ngx_http_ims_link_arm(link);

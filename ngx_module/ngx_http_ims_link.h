@@ -71,7 +71,6 @@ struct ngx_http_ims_link_s {
     unsigned                   connecting:1;
     unsigned                   connected:1;
     unsigned                   heard:1;      /* a message came on it */
-    unsigned                   unreachable:1;
     unsigned                   linger:1;     /* to be closed by our FIN */
     unsigned                   shut:1;       /* FIN sent */
     unsigned                   doomed:1;     /* break is posted */

@@ -69,13 +69,6 @@ ims_pool_now(ims_pool_writer_t *w)
 }
 
 
-uint64_t
-ims_pool_wall(ims_pool_writer_t *w)
-{
-    return w->txn != NULL ? w->wall : w->clock.wall(w->clock.ctx);
-}
-
-
 bool
 ims_pool_broken(const ims_pool_writer_t *w)
 {

@@ -94,9 +94,8 @@ void ims_pool_writer_close(ims_pool_writer_t *w);
 /* IMS_POOL_OK, _NOSPACE, or _UNKNOWN (the environment is unusable). */
 int ims_pool_begin(ims_pool_writer_t *w);
 
-/* Pool time and wall time of the batch; outside of one, of this moment. */
+/* Pool time of the batch; outside of one, of this moment. */
 uint64_t ims_pool_now(ims_pool_writer_t *w);
-uint64_t ims_pool_wall(ims_pool_writer_t *w);
 
 /* Did LMDB fail inside a command?  Then only ims_pool_abort() is left. */
 bool ims_pool_broken(const ims_pool_writer_t *w);
