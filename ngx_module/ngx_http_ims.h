@@ -84,7 +84,7 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(register_token_expired,   "REGISTER with an expired token")             \
     X(register_identity,        "REGISTER: identity not in the token")        \
     X(register_issuer,          "REGISTER: issuer may not speak for it")      \
-    X(register_origin,          "REGISTER: token bound to another Origin")    \
+    X(register_origin,          "REGISTER: token is for another Origin")      \
     X(register_lease,           "REGISTER: lease not live")                   \
     X(register_other_impi,      "REGISTER for a second IMPI on a flow")       \
     X(register_short,           "REGISTER: lease ends too soon")              \
