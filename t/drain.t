@@ -130,9 +130,10 @@ cmp_ok($spread, '<', 3, 'and not beyond it');
 
 ok(ims_wait(5, sub { eof_of($link) }), 'the link is half-closed');
 ok(defined syswrite($link, "\r\n\r\n"), 'the other half is open');
+ok(ims_wait(5, sub { ss_of($worker) =~ /FIN-WAIT-2/ }),
+    'the worker waits for our FIN');
 sleep 0.3;
-ok(-e "/proc/$worker", 'the worker reads it');
-like(ss_of($worker), qr/FIN-WAIT-2/, 'while it waits for our FIN');
+ok(-e "/proc/$worker", 'and reads what is said');
 $_->close() for $core->links();
 
 ok(ims_wait_log($t, qr/worker process $worker exited with code 0/),

@@ -30,7 +30,7 @@ my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')
     ->has_daemon('ss')->plan(38);
 
 ims_keys($t);
-ims_pool($t, size => 50);
+ims_pool($t, size => 100);
 
 $t->write_file_expand('nginx.conf',
     ims_conf($t, workers => 2, lease_check => '200ms', grace => '4s'));
@@ -46,7 +46,7 @@ my ($m, $link, $answer);
 my @old = workers($t);
 is(@old, 2, 'two workers');
 
-my @flows = map { ImsClient->new() } 1 .. 8;
+my @flows = two_workers(8);
 $_->registered($core) for @flows;
 my %path = map { $_ => path($_, $core) } @flows;
 
@@ -256,6 +256,38 @@ sub alive {
     my %seen;
 
     return scalar grep { !$seen{$_}++ && kill 0, $_ } @_;
+}
+
+
+# so many clients, of both workers: whose connections are whose is up to the
+# kernel, and on a busy machine one may get many
+
+sub two_workers {
+    my ($n) = @_;
+
+    my (@clients, %of);
+
+    for (1 .. 60) {
+        my $c = ImsClient->new();
+        my $worker = owner($c) // next;
+
+        push @{$of{$worker}}, $c;
+        push @clients, $c;
+        last if @clients >= $n && keys %of == 2;
+    }
+
+    die "all clients are with one worker\n" if keys %of != 2;
+
+    my ($few) = sort { @{$of{$a}} <=> @{$of{$b}} } keys %of;
+    my @take = ($of{$few}[0],
+                (grep { $_ != $of{$few}[0] } @clients)[0 .. $n - 2]);
+    my %take = map { $_ => 1 } @take;
+
+    # (not registered: nobody is told that they go)
+
+    $_->{ws}->drop() for grep { !$take{$_} } @clients;
+
+    return @take;
 }
 
 

@@ -30,7 +30,17 @@ sub new {
 
     my $user = $o{user} // 'client' . ++$users;
     my $uri = $o{identity} // '/ims/identity';
-    my $reply = ims_identity(user => $user, uri => $uri);
+    my $reply;
+
+    # what a page does, too: a disk that is slow in between is no matter
+
+    for my $try (1 .. 5) {
+        $reply = ims_identity(user => $user, uri => $uri);
+        last unless $reply->{status} == 503
+            && ($reply->{json}{error} // '') eq 'unavailable';
+        sleep 1 if $try < 5;
+    }
+
     my $id = $reply->{json};
 
     die "no identity: $reply->{status} $reply->{body}\n"
