@@ -118,6 +118,7 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(core_bad,                 "malformed SIP from the core")                \
     X(core_refused,             "core connections refused by ims_core_allow") \
     X(core_tls,                 "core connections refused: TLS")              \
+    X(probe_failed,             "OPTIONS to core nodes without a good answer") \
     X(core_down,                "requests answered 503: core down")           \
     X(core_timeout,             "requests answered 504: core silent")         \
     X(core_link_broken,         "core links broken")                          \
@@ -194,6 +195,7 @@ typedef struct {
 
     ngx_msec_t                    lease_check;
     ngx_msec_t                    flow_grace;
+    ngx_msec_t                    core_probe;       /* 0: no OPTIONS sent */
     ngx_msec_t                    drain_time;       /* over which 1001 is spread */
     ngx_msec_t                    drain_after;      /* of a reload; 0: never */
     ngx_int_t                     worker_transactions;
@@ -795,8 +797,18 @@ ngx_int_t ngx_http_ims_peer_choose(ngx_http_ims_group_t *group,
 /* tell the group how that peer did (max_fails counts failures) */
 void ngx_http_ims_peer_result(ngx_http_ims_group_t *group,
     ngx_http_ims_addr_t *addr, ngx_uint_t failed);
+/* their addresses, those marked "down" left out; how many, at most max */
+ngx_uint_t ngx_http_ims_peer_list(ngx_http_ims_group_t *group,
+    ngx_http_ims_addr_t *addrs, ngx_uint_t max);
 /* how many peers, backups included: the bound of tries */
 ngx_uint_t ngx_http_ims_peer_count(ngx_http_ims_group_t *group);
+
+
+/* ngx_http_ims_probe.c: OPTIONS to the peers of the groups */
+
+void ngx_http_ims_probe_init(ngx_http_ims_worker_t *w);
+/* is that the answer to one: then it is done with */
+ngx_uint_t ngx_http_ims_probe_response(const ims_sip_msg_t *m);
 
 
 /* ngx_http_ims_link.c: connections to and from the core */

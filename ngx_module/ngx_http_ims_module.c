@@ -38,7 +38,7 @@ static ngx_int_t ngx_http_ims_find_secret(ngx_str_t *text, const char *role,
     ngx_str_t *secret);
 static char *ngx_http_ims_state_dir(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
-static char *ngx_http_ims_drain_after(ngx_conf_t *cf, ngx_command_t *cmd,
+static char *ngx_http_ims_msec_or_off(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_ims_accept_issuer(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -230,6 +230,13 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       offsetof(ngx_http_ims_main_conf_t, flow_grace),
       NULL },
 
+    { ngx_string("ims_core_probe"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_ims_msec_or_off,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, core_probe),
+      NULL },
+
     { ngx_string("ims_drain_time"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -239,7 +246,7 @@ static ngx_command_t  ngx_http_ims_commands[] = {
 
     { ngx_string("ims_drain_after"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
-      ngx_http_ims_drain_after,
+      ngx_http_ims_msec_or_off,
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_ims_main_conf_t, drain_after),
       NULL },
@@ -830,6 +837,7 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
     imcf->pool_timeout = NGX_CONF_UNSET_MSEC;
     imcf->lease_check = NGX_CONF_UNSET_MSEC;
     imcf->flow_grace = NGX_CONF_UNSET_MSEC;
+    imcf->core_probe = NGX_CONF_UNSET_MSEC;
     imcf->drain_time = NGX_CONF_UNSET_MSEC;
     imcf->drain_after = NGX_CONF_UNSET_MSEC;
     imcf->core_ssl = NGX_CONF_UNSET;
@@ -854,6 +862,7 @@ ngx_http_ims_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(imcf->pool_timeout, 2000);
     ngx_conf_init_msec_value(imcf->lease_check, 1000);
     ngx_conf_init_msec_value(imcf->flow_grace, 32000);
+    ngx_conf_init_msec_value(imcf->core_probe, 0);
     ngx_conf_init_msec_value(imcf->drain_time, 10000);
     ngx_conf_init_msec_value(imcf->drain_after, 0);
     ngx_conf_init_value(imcf->core_ssl, 0);
@@ -874,6 +883,12 @@ ngx_http_ims_init_main_conf(ngx_conf_t *cf, void *conf)
     if (imcf->lease_check < 10) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"ims_lease_check\" must be at least 10ms");
+        return NGX_CONF_ERROR;
+    }
+
+    if (imcf->core_probe && imcf->core_probe < 1000) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"ims_core_probe\" must be off or at least 1s");
         return NGX_CONF_ERROR;
     }
 
@@ -1338,30 +1353,31 @@ ngx_http_ims_find_secret(ngx_str_t *text, const char *role, ngx_str_t *secret)
 }
 
 
-/* ims_drain_after off | TIME: "off" is 0, which would otherwise mean at once */
+/* off | TIME: "off" is 0, which would otherwise mean at once */
 
 static char *
-ngx_http_ims_drain_after(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+ngx_http_ims_msec_or_off(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_ims_main_conf_t  *imcf = conf;
+    char  *p = conf;
 
-    ngx_str_t  *value;
+    ngx_str_t   *value;
+    ngx_msec_t  *msp;
 
+    msp = (ngx_msec_t *) (p + cmd->offset);
     value = cf->args->elts;
 
-    if (imcf->drain_after != NGX_CONF_UNSET_MSEC) {
+    if (*msp != NGX_CONF_UNSET_MSEC) {
         return "is duplicate";
     }
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
-        imcf->drain_after = 0;
+        *msp = 0;
         return NGX_CONF_OK;
     }
 
-    imcf->drain_after = ngx_parse_time(&value[1], 0);
+    *msp = ngx_parse_time(&value[1], 0);
 
-    if (imcf->drain_after == (ngx_msec_t) NGX_ERROR || imcf->drain_after == 0)
-    {
+    if (*msp == (ngx_msec_t) NGX_ERROR || *msp == 0) {
         return "invalid value";
     }
 

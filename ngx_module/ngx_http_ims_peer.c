@@ -398,6 +398,38 @@ ngx_http_ims_peer_take(ngx_http_upstream_rr_peer_data_t *rrp,
 
 
 ngx_uint_t
+ngx_http_ims_peer_list(ngx_http_ims_group_t *group, ngx_http_ims_addr_t *addrs,
+    ngx_uint_t max)
+{
+    ngx_uint_t                     n;
+    ngx_http_upstream_rr_peer_t   *peer;
+    ngx_http_upstream_rr_peers_t  *peers;
+
+    n = 0;
+
+    for (peers = group->upstream->peer.data; peers; peers = peers->next) {
+
+        ngx_http_upstream_rr_peers_rlock(peers);
+
+        for (peer = peers->peer; peer && n < max; peer = peer->next) {
+
+            if (peer->down || peer->socklen > sizeof(ngx_sockaddr_t)) {
+                continue;
+            }
+
+            ngx_memzero(&addrs[n], sizeof(ngx_http_ims_addr_t));
+            ngx_memcpy(&addrs[n].sockaddr, peer->sockaddr, peer->socklen);
+            addrs[n++].socklen = peer->socklen;
+        }
+
+        ngx_http_upstream_rr_peers_unlock(peers);
+    }
+
+    return n;
+}
+
+
+ngx_uint_t
 ngx_http_ims_peer_count(ngx_http_ims_group_t *group)
 {
     ngx_uint_t                     n;

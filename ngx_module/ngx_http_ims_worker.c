@@ -59,6 +59,7 @@ ngx_http_ims_worker_init(ngx_http_ims_worker_t *w)
     }
 
     ngx_http_ims_sweeper_init(w);
+    ngx_http_ims_probe_init(w);
 
     ev = &w->tick_event;
     ev->handler = ngx_http_ims_worker_tick;
