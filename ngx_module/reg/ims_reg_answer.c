@@ -6,6 +6,19 @@
 
 
 /*
+ * The very URI, which the client will look for as well.  A registrar that does
+ * not go by instances lists what the device had before beside it.
+ */
+
+static bool
+ims_reg_is_exact(const ims_sip_contact_t *c, ims_str_t contact)
+{
+    return ims_str_eq(c->addr.uri, contact)
+           || ims_sip_uri_same(c->addr.uri, contact);
+}
+
+
+/*
  * Is that Contact the one we sent: by instance and reg-id where the client
  * has them, else by the URI.
  */
@@ -28,8 +41,7 @@ ims_reg_is_ours(const ims_sip_contact_t *c, ims_str_t contact,
                                  instance);
     }
 
-    return ims_str_eq(c->addr.uri, contact)
-           || ims_sip_uri_same(c->addr.uri, contact);
+    return ims_reg_is_exact(c, contact);
 }
 
 
@@ -38,6 +50,7 @@ ims_reg_answer_contact(ims_reg_answer_t *a, const ims_sip_msg_t *m,
     ims_str_t contact, ims_str_t instance, uint32_t reg_id)
 {
     int                rc;
+    bool               exact, is;
     uint32_t           expires;
     ims_str_t          value;
     ims_sip_values_t   it;
@@ -45,6 +58,7 @@ ims_reg_answer_contact(ims_reg_answer_t *a, const ims_sip_msg_t *m,
 
     a->found = false;
     a->granted = 0;
+    exact = false;
 
     ims_sip_values(&it, m, IMS_SIP_H_CONTACT);
 
@@ -70,9 +84,14 @@ ims_reg_answer_contact(ims_reg_answer_t *a, const ims_sip_msg_t *m,
             return false;
         }
 
+        is = ims_reg_is_exact(&c, contact);
+
         /* listed twice, the longer one is what may hold */
 
-        if (!a->found || expires > a->granted) {
+        if (!a->found || (is && !exact)
+            || (is == exact && expires > a->granted))
+        {
+            exact = is;
             a->found = true;
             a->granted = expires;
             a->hdr = it.hdr;

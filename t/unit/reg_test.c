@@ -1156,6 +1156,13 @@ test_answer_contact(void **state)
         { "Contact: <" CONTACT ">;expires=300;reg-id=1;"
           "+sip.instance=\"<urn:uuid:x>\"\r\n", "<" INSTANCE ">", 1, -1 },
 
+        /* what the device had before is listed beside it */
+        { "Contact: <sip:before@x>;expires=900;reg-id=1;"
+          "+sip.instance=\"<" INSTANCE ">\", <" CONTACT ">;expires=300;"
+          "reg-id=1;+sip.instance=\"<" INSTANCE ">\", <sip:older@x>;"
+          "expires=950;reg-id=1;+sip.instance=\"<" INSTANCE ">\"\r\n",
+          "<" INSTANCE ">", 1, 300 },
+
         /* a registrar that does not repeat it */
         { "Contact: <" CONTACT ">;expires=300\r\n", "<" INSTANCE ">", 1, 300 },
 
