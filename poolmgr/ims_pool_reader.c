@@ -470,7 +470,14 @@ ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
 
     out->fence = h.fence;
     out->ttl = h.ttl;
-    out->delay = h.delay;
+
+    /*
+     * with a D raised since, this lease still rests by the one of its last
+     * grant: nothing may be under way for longer
+     */
+
+    out->delay = out->rec.lease != 0 && out->rec.linger < h.delay
+                 ? out->rec.linger : h.delay;
     out->core_min = h.core_min;
     out->edges = h.edges;
     out->nhome = (uint8_t) h.nhome;

@@ -801,10 +801,53 @@ test_crc(void **state)
 }
 
 
+/* a D raised since is not yet that of a lease which rests by the old one */
+
+static void
+test_look_delay(void **state)
+{
+    fixture_t         f;
+    ims_pool_spec_t   spec;
+    ims_pool_grant_t  g;
+
+    (void) state;
+
+    fixture_pool(&f, 2);
+    assert_int_equal(look(&f, (uint64_t) 1 << 32 | 1).delay, 64000);
+    assert_int_equal(acquire(&f, "anna", 1, &g), IMS_POOL_OK);
+    assert_int_equal(look(&f, g.ident).delay, 64000);
+
+    memset(&spec, 0, sizeof(spec));
+    spec.name = IMS_STR("web");
+    spec.delay = 200000;
+
+    begin(&f);
+    assert_int_equal(ims_pool_alter(f.w, &spec), IMS_POOL_OK);
+    commit(&f);
+
+    assert_int_equal(look(&f, g.ident).delay, 94000);
+    assert_int_equal(look(&f, (uint64_t) 1 << 32 | 2).delay, 200000);
+
+    assert_int_equal(renew(&f, "anna", 1, g.ident, g.lease, &g), IMS_POOL_OK);
+    assert_int_equal(look(&f, g.ident).delay, 200000);
+
+    spec.delay = 10000;
+
+    begin(&f);
+    assert_int_equal(ims_pool_alter(f.w, &spec), IMS_POOL_OK);
+    commit(&f);
+
+    assert_int_equal(look(&f, g.ident).delay, 10000);
+
+    fixture_end(&f);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
+        cmocka_unit_test(test_look_delay),
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_stress),
         cmocka_unit_test(test_slots),
