@@ -2,6 +2,7 @@
 #
 #   make                 module (build/ngx_http_ims_module.so), ims-poolmgr, ims-poolctl
 #   make unit            build and run the unit tests (cmocka)
+#   make world           the world test by hand (build/world --help)
 #   make fuzz            build the fuzz targets (clang, libFuzzer); fuzz-run runs them
 #   make install         module to the distribution's module directory, programs to PREFIX
 #   ASAN=1               everything with AddressSanitizer and UBSan, below build/asan
@@ -44,7 +45,7 @@ FUZZ    := $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 
 PROGS   := $(if $(MGR_O),$B/ims-poolmgr) $(if $(CTL_O),$B/ims-poolctl)
 
-.PHONY: all lib module progs unit fuzz fuzz-run install clean
+.PHONY: all lib module progs unit world fuzz fuzz-run install clean
 .SECONDARY:
 
 all: module progs
@@ -69,6 +70,20 @@ $B/ims-poolctl: $(CTL_O) $(LIB)
 $B/unit/%: $B/obj/t/unit/%.o $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(SAN) -o $@ $< $(LIB) -lcmocka $(LIBS)
+
+# the world test: rules within the libraries are broken by --wrap
+WORLD_O := $(patsubst %.c,$B/obj/%.o,$(wildcard t/world/*.c))
+WRAP    := -Wl,--wrap=ims_pool_check_lease,--wrap=ims_reg_judge
+
+$B/world: $(WORLD_O) $(LIB)
+	$(CC) $(SAN) $(WRAP) -o $@ $^ -ldl $(LIBS)
+
+$B/unit/world_test: $B/obj/t/unit/world_test.o $(WORLD_O) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(SAN) $(WRAP) -o $@ $(filter-out %/world_main.o,$^) -ldl \
+	    -lcmocka $(LIBS)
+
+world: $B/world
 
 unit: $(UNIT) $(PROGS)
 	@scripts/unit $(UNIT)
