@@ -41,7 +41,8 @@ enum {
     CTL_O_BAR     = 0x0100,
     CTL_O_NOW     = 0x0200,
     CTL_O_ALL     = 0x0400,
-    CTL_O_IMPU    = 0x0800
+    CTL_O_IMPU    = 0x0800,
+    CTL_O_HISTORY = 0x1000      /* lease, user, times */
 };
 
 typedef struct {
@@ -59,6 +60,11 @@ typedef struct {
     const char     *display;
     const char     *range[CTL_RANGES];
     unsigned        nrange;
+    const char     *lease;
+    const char     *user;
+    const char     *at;
+    const char     *from;
+    const char     *to;
     const char     *impu[IMS_POOL_IMPUS];
     unsigned        nimpu;
     const char     *pool[16];           /* words for POOL CREATE and ALTER */
@@ -109,6 +115,7 @@ typedef struct ctl_table_s  ctl_table_t;
 
 ctl_table_t *ctl_table_new(ctl_t *ctl, const char *const *columns);
 void ctl_table_rows(ctl_table_t *t, const redisReply *rows);
+bool ctl_table_empty(const ctl_table_t *t);
 void ctl_table_end(ctl_table_t *t);
 
 /* One thing done. */
@@ -154,6 +161,9 @@ int ctl_key_drop(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_info(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_ping(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_check(ctl_t *ctl, unsigned argc, char **argv);
+
+/* ctl_history.c */
+int ctl_history(ctl_t *ctl, unsigned argc, char **argv);
 
 /* ctl_import.c */
 int ctl_import(ctl_t *ctl, unsigned argc, char **argv);

@@ -121,6 +121,19 @@ static const ctl_command_t  ctl_commands[] = {
       "identities and their leases",
       "  --state STATE     only free, leased, resting or off ones\n" },
 
+    { "history", "", 0, 0, CTL_O_IMPU|CTL_O_IMPI|CTL_O_REALM|CTL_O_HISTORY,
+      ctl_history, "who held an identity, and when; status 1: nobody",
+      "  --impu IMPU       leases of this identity; or\n"
+      "  --impi IMPI       by its private identity; or\n"
+      "  --lease LEASE     of one lease\n"
+      "  --user USER       alone: all leases of this user; with one of the\n"
+      "                    others: was he the holder (yes, no, unknown)\n"
+      "  --realm R         name space of the user (" CTL_REALM ")\n"
+      "  --at TIME         those that were live at that time\n"
+      "  --from TIME, --to TIME  those that were live between\n"
+      "TIME is \"2026-01-31 14:30:05\", local or with Z or +01:00 behind it,\n"
+      "or seconds since 1970.\n" },
+
     { "report", "LEASE EDGE FLOW UNTIL|+SECONDS", 4, 4, 0, ctl_report,
       "lengthen an identity's rest: a binding was seen at the core",
       "UNTIL is pool time in ms.\n" },
@@ -183,7 +196,12 @@ enum {
     CTL_L_BAR,
     CTL_L_NOW,
     CTL_L_ALL,
-    CTL_L_IMPU
+    CTL_L_IMPU,
+    CTL_L_LEASE,
+    CTL_L_USER,
+    CTL_L_AT,
+    CTL_L_FROM,
+    CTL_L_TO
 };
 
 static const struct option  ctl_longopts[] = {
@@ -213,6 +231,11 @@ static const struct option  ctl_longopts[] = {
     { "now", no_argument, NULL, CTL_L_NOW },
     { "all", no_argument, NULL, CTL_L_ALL },
     { "impu", required_argument, NULL, CTL_L_IMPU },
+    { "lease", required_argument, NULL, CTL_L_LEASE },
+    { "user", required_argument, NULL, CTL_L_USER },
+    { "at", required_argument, NULL, CTL_L_AT },
+    { "from", required_argument, NULL, CTL_L_FROM },
+    { "to", required_argument, NULL, CTL_L_TO },
     { NULL, 0, NULL, 0 }
 };
 
@@ -457,6 +480,31 @@ ctl_option(ctl_t *ctl, int c)
     case CTL_L_DISPLAY:
         ctl->display = optarg;
         ctl->given |= CTL_O_DISPLAY;
+        return -1;
+
+    case CTL_L_LEASE:
+        ctl->lease = optarg;
+        ctl->given |= CTL_O_HISTORY;
+        return -1;
+
+    case CTL_L_USER:
+        ctl->user = optarg;
+        ctl->given |= CTL_O_HISTORY;
+        return -1;
+
+    case CTL_L_AT:
+        ctl->at = optarg;
+        ctl->given |= CTL_O_HISTORY;
+        return -1;
+
+    case CTL_L_FROM:
+        ctl->from = optarg;
+        ctl->given |= CTL_O_HISTORY;
+        return -1;
+
+    case CTL_L_TO:
+        ctl->to = optarg;
+        ctl->given |= CTL_O_HISTORY;
         return -1;
 
     case CTL_L_BAR:

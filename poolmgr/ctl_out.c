@@ -51,6 +51,9 @@ static const struct {
     { "rest", CTL_PT },
     { "sid_end", CTL_PT },
     { "key", CTL_NUMBER },
+    { "issuer", CTL_NUMBER },
+    { "from", CTL_WALL },
+    { "to", CTL_WALL },
     { "send_by", CTL_NUMBER },
     { "answer_by", CTL_NUMBER },
     { "started", CTL_WALL },
@@ -438,6 +441,13 @@ ctl_table_rows(ctl_table_t *t, const redisReply *rows)
         t->cell[t->rows] = ctl_table_row(t, rows->element[i]);
         t->rows += t->cell[t->rows] != NULL;
     }
+}
+
+
+bool
+ctl_table_empty(const ctl_table_t *t)
+{
+    return t->rows == 0 && json_array_size(t->json) == 0;
 }
 
 

@@ -324,7 +324,21 @@ typedef struct {
 } ims_pool_user_t;
 
 
-/* Tree `uri`, key the folded IMPU, or 0x00 and the folded IMPI. */
+/*
+ * Tree `stat`, key 'c' and pt: pool time pt was wall time `wall`, and both went
+ * on in step until the next row: one for each boot and step of the wall clock.
+ */
+typedef struct {
+    uint64_t  pt;
+    uint64_t  wall;
+} ims_pool_clockrow_t;
+
+
+/*
+ * Tree `uri`, key the folded IMPU, or 0x00 and the folded IMPI.  Of identities
+ * that were removed, as long as the history knows them: 0x01, 128 bits of
+ * SHA-256 of such a key, ident; the row of `name` stays so long, too.
+ */
 typedef struct {
     uint64_t  ident;
     uint32_t  ordinal;          /* of the IMPU; 0 for an IMPI */

@@ -85,6 +85,7 @@ ims_pool_abort(ims_pool_writer_t *w)
     }
 
     ims_pool_purge_aborted(w);
+    ims_pool_events_drop(w);
 
     w->state = w->committed;
     w->dirty = 0;
@@ -137,11 +138,13 @@ ims_pool_commit(ims_pool_writer_t *w)
 
         w->pools = 0;
         ims_pool_purge_committed(w);
+        ims_pool_events_tell(w);
 
         return IMS_POOL_OK;
     }
 
     ims_pool_purge_aborted(w);
+    ims_pool_events_drop(w);
     w->pools = 0;
     w->state = w->committed;
 
@@ -375,8 +378,8 @@ ims_pool_tick(ims_pool_writer_t *w)
     unsigned  i;
 
     static int (*const parts[])(ims_pool_writer_t *w) = {
-        ims_pool_tick_feed, ims_pool_tick_avail, ims_pool_tick_dropped,
-        ims_pool_tick_removed
+        ims_pool_clock_tick, ims_pool_tick_feed, ims_pool_tick_avail,
+        ims_pool_tick_dropped, ims_pool_tick_removed, ims_pool_tick_hist
     };
 
     if (w->broken) {

@@ -486,6 +486,15 @@ ims_pool_check_uri(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
         return;
     }
 
+    if (*(const uint8_t *) k->mv_data == IMS_POOL_FORMER) {
+
+        if (!ims_pool_former_fits(k, &uri, &names)) {
+            ims_pool_fault(c, IMS_POOL_FAULT_NAMES, uri.ident);
+        }
+
+        return;
+    }
+
     if (*(const uint8_t *) k->mv_data == '\0') {
         len = (ptrdiff_t) ims_pool_impi_key(folded, sizeof(folded),
                                             names.impi);

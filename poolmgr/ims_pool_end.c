@@ -45,45 +45,6 @@ ims_pool_w_feed(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
 
 
 int
-ims_pool_w_hist(ims_pool_writer_t *w, const ims_pool_rec_t *rec, uint64_t end,
-    ims_pool_end_e reason)
-{
-    int              rc;
-    uint8_t          key[16];
-    ims_pool_hist_t  row;
-
-    memset(&row, 0, sizeof(row));
-
-    row.ident = rec->ident;
-    row.lease = rec->lease;
-    row.hash_key = rec->hash_key;
-    row.issuer = rec->issuer;
-    row.pool = rec->pool;
-    row.reason = reason;
-    row.start = rec->start;
-    row.end = end;
-    row.rest = rec->rest;
-    row.start_wall = rec->start_wall;
-
-    /* the wall clock may be younger than pool time: never below 0 */
-
-    row.end_wall = w->wall > w->now - end ? w->wall - (w->now - end) : 0;
-
-    memcpy(row.user, rec->user, sizeof(row.user));
-
-    ims_pool_be64(key, rec->ident);
-    ims_pool_be64(key + 8, rec->lease);
-
-    rc = ims_pool_w_put(w, IMS_POOL_T_HIST, key, sizeof(key), &row,
-                        sizeof(row), MDB_NOOVERWRITE);
-
-    /* written when it ended early: that row knows better */
-
-    return rc == IMS_POOL_EXISTS ? IMS_POOL_OK : rc;
-}
-
-
-int
 ims_pool_w_end(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     ims_pool_end_e reason)
 {

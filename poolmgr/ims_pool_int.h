@@ -176,6 +176,16 @@ ims_pool_holder_key(uint8_t *key, const ims_pool_rec_t *rec)
 }
 
 
+#define IMS_POOL_FORMER      0x01
+#define IMS_POOL_FORMER_KEY  25     /* and 16 bytes of a hash, ident u64 */
+
+/* Is this the key of one of the identity's names? */
+bool ims_pool_former_fits(const MDB_val *k, const ims_pool_uri_t *row,
+    const ims_pool_names_t *names);
+
+/* Wall time of a pool time, by the rows of the clock; 0: nothing is known. */
+uint64_t ims_pool_wall_at(MDB_txn *txn, const MDB_dbi *dbi, uint64_t pt);
+
 /*
  * The next row of one user in one pool: key holds the key of the last one, at
  * first the prefix, and is moved on; it has room for one byte more than a key.

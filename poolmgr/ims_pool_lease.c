@@ -489,6 +489,10 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
     grant->pool = rec->pool;
     grant->how = how;
 
+    if (how != IMS_POOL_SAME) {
+        ims_pool_event_begin(w, rec, who, how);
+    }
+
     memcpy(grant->holder, rec->holder, sizeof(grant->holder));
     memcpy(grant->home, a->pool.home, sizeof(grant->home));
 

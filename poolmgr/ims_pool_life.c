@@ -19,7 +19,8 @@ static int ims_pool_life_find(ims_pool_writer_t *w, ims_str_t name,
     ims_pool_rec_t *rec, ims_pool_t *pool);
 static int ims_pool_life_remove(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     ims_pool_st_e st, bool *ended);
-static int ims_pool_forget_names(ims_pool_writer_t *w, uint64_t ident);
+static int ims_pool_forget_names(ims_pool_writer_t *w, uint64_t ident,
+    uint32_t past);
 static int ims_pool_forget_uri(ims_pool_writer_t *w, const void *key,
     size_t n, uint64_t ident);
 static int ims_pool_forget_holder(ims_pool_writer_t *w,
@@ -239,7 +240,7 @@ ims_pool_w_forget(ims_pool_writer_t *w, uint64_t ident)
     }
 
     if (rc == IMS_POOL_OK) {
-        rc = ims_pool_forget_names(w, ident);
+        rc = ims_pool_forget_names(w, ident, rec.lease ? rec.pool : 0);
     }
 
     if (rc == IMS_POOL_OK) {
@@ -268,7 +269,7 @@ ims_pool_w_unstage(ims_pool_writer_t *w, uint64_t ident)
     int      rc;
     uint8_t  key[8];
 
-    rc = ims_pool_forget_names(w, ident);
+    rc = ims_pool_forget_names(w, ident, 0);
 
     ims_pool_be64(key, ident);
 
@@ -300,8 +301,10 @@ ims_pool_forget_holder(ims_pool_writer_t *w, const ims_pool_rec_t *rec)
 }
 
 
+/* past: the pool of one that has a history, which still asks for names */
+
 static int
-ims_pool_forget_names(ims_pool_writer_t *w, uint64_t ident)
+ims_pool_forget_names(ims_pool_writer_t *w, uint64_t ident, uint32_t past)
 {
     int               rc;
     size_t            n;
@@ -327,10 +330,17 @@ ims_pool_forget_names(ims_pool_writer_t *w, uint64_t ident)
         }
     }
 
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (past) {
+        return ims_pool_former_keep(w, &names, past);
+    }
+
     ims_pool_be64(key, ident);
 
-    return rc == IMS_POOL_OK
-           ? ims_pool_w_del(w, IMS_POOL_T_NAME, key, sizeof(key)) : rc;
+    return ims_pool_w_del(w, IMS_POOL_T_NAME, key, sizeof(key));
 }
 
 

@@ -130,6 +130,7 @@ ims_pool_writer_close(ims_pool_writer_t *w)
 
     ims_pool_abort(w);
     ims_pool_purges_close(w);
+    ims_pool_events_close(w);
     ims_pool_close(w->reader);
 
     if (w->env != NULL) {
@@ -598,7 +599,11 @@ ims_pool_start_batch(ims_pool_writer_t *w, bool lost, uint64_t *term,
 
     inc++;
 
-    rc = ims_pool_w_term(w, term);
+    rc = ims_pool_clock_start(w);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_term(w, term);
+    }
 
     if (rc != IMS_POOL_OK) {
         return rc;

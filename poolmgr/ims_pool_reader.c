@@ -621,8 +621,8 @@ int
 ims_pool_by_uri(ims_pool_reader_t *r, ims_str_t folded, uint64_t *ident,
     unsigned *ordinal)
 {
-    if (folded.n && folded.p[0] == '\0') {
-        /* the key of an IMPI */
+    if (folded.n && folded.p[0] <= IMS_POOL_FORMER) {
+        /* the key of an IMPI, or of what was removed */
         return IMS_POOL_NOTFOUND;
     }
 

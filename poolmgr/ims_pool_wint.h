@@ -48,6 +48,7 @@ typedef struct {
 
 
 typedef struct ims_pool_purges_s  ims_pool_purges_t;
+typedef struct ims_pool_events_s  ims_pool_events_t;
 
 
 struct ims_pool_writer_s {
@@ -82,6 +83,11 @@ struct ims_pool_writer_s {
     ims_pool_floor_t     floor;
     ims_pool_keys_t      keys;
     ims_pool_purges_t   *purges;
+    ims_pool_events_t   *events;
+
+    uint64_t             keep;          /* history, ms; 0: for ever */
+    uint64_t             prune_ident;   /* where its broom goes on */
+    uint64_t             prune_lease;
 
     uint64_t             commits;
     uint64_t             damaged;
@@ -233,6 +239,26 @@ bool ims_pool_w_held(ims_pool_writer_t *w, const ims_pool_rec_t *rec);
 /* The record's lease to history, unless it is there; its reports out. */
 int ims_pool_w_past(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
     const ims_pool_head_t *h);
+
+
+/* --- history (ims_pool_hist.c) ------------------------------------------- */
+
+/* After a commit, and when a batch is thrown away. */
+void ims_pool_events_tell(ims_pool_writer_t *w);
+void ims_pool_events_drop(ims_pool_writer_t *w);
+void ims_pool_events_close(ims_pool_writer_t *w);
+void ims_pool_event_begin(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
+    const ims_pool_who_t *who, ims_pool_how_e how);
+
+/* Rows of the clock: in the first batch of a start, and each minute. */
+int ims_pool_clock_start(ims_pool_writer_t *w);
+int ims_pool_clock_tick(ims_pool_writer_t *w);
+
+/* The names of an identity that goes stay findable for the history. */
+int ims_pool_former_keep(ims_pool_writer_t *w, const ims_pool_names_t *names,
+    uint32_t pool);
+
+int ims_pool_tick_hist(ims_pool_writer_t *w);
 
 
 /* --- removal (ims_pool_life.c) ------------------------------------------- */

@@ -380,6 +380,83 @@ int ims_pool_purged(ims_pool_writer_t *w, uint64_t id, uint64_t *ident,
 int ims_pool_hold_for(ims_pool_writer_t *w, uint64_t ms);
 
 
+/* --- history ----------------------------------------------------------- */
+
+/* One lease of one identity. */
+typedef struct {
+    uint64_t  ident;
+    uint64_t  lease;
+    uint8_t   user[IMS_POOL_HOLDER_LEN];
+    uint32_t  hash_key;
+    uint32_t  issuer;
+    uint32_t  pool;
+    uint32_t  reason;           /* ims_pool_end_e; NONE: it is live */
+    uint64_t  start_wall;
+    uint64_t  end_wall;
+} ims_pool_past_t;
+
+const char *ims_pool_end_text(ims_pool_end_e reason);
+
+typedef enum {
+    IMS_POOL_EV_BEGIN = 0,
+    IMS_POOL_EV_END
+} ims_pool_event_e;
+
+typedef struct {
+    ims_pool_event_e  kind;
+    ims_pool_how_e    how;      /* of a BEGIN */
+    uint64_t          wall;     /* when it was written */
+    ims_pool_past_t   past;     /* end_wall and reason: of an END */
+    ims_str_t         realm;    /* of a BEGIN, if asked for */
+    ims_str_t         user;
+} ims_pool_event_t;
+
+/*
+ * What is to be told of each lease that begins or ends, after the commit that
+ * it is in.  An end by expiry is told when it is noticed: when the identity is
+ * given on.  users: with names in clear.  SYSTEM: no memory.
+ */
+typedef void (*ims_pool_event_pt)(void *ctx, const ims_pool_event_t *event);
+int ims_pool_events(ims_pool_writer_t *w, ims_pool_event_pt cb, void *ctx,
+    bool users);
+
+/* Events that found no memory, since the start. */
+uint64_t ims_pool_events_lost(const ims_pool_writer_t *w);
+
+/*
+ * Leases of one identity, the oldest first, from the one numbered *lease on (0:
+ * the first), up to max rows in one snapshot; the last one may be live.  MORE:
+ * call again with *lease as it is.
+ */
+typedef void (*ims_pool_past_pt)(void *ctx, const ims_pool_past_t *past);
+int ims_pool_history(ims_pool_writer_t *w, uint64_t ident, uint64_t *lease,
+    unsigned max, ims_pool_past_pt cb, void *ctx);
+
+/* All leases of all identities: zero the position, call until not MORE. */
+typedef struct {
+    bool      records;          /* after the rows of history */
+    uint64_t  ident;
+    uint64_t  lease;
+} ims_pool_history_t;
+
+int ims_pool_history_walk(ims_pool_writer_t *w, ims_pool_history_t *pos,
+    unsigned max, ims_pool_past_pt cb, void *ctx);
+
+/* Was this the holder?  1, 0; -1: hashed with a key that was dropped. */
+int ims_pool_past_is(ims_pool_writer_t *w, const ims_pool_past_t *past,
+    ims_str_t realm, ims_str_t user);
+
+/*
+ * All identities that have or had this IMPU or IMPI, in order; those that were
+ * removed as long as the history knows them.  Returns their number, BADARG.
+ */
+int ims_pool_former(ims_pool_writer_t *w, ims_str_t name, uint64_t *ident,
+    unsigned max);
+
+/* How long rows are kept after a lease's end, ms; 0: for ever. */
+void ims_pool_history_keep(ims_pool_writer_t *w, uint64_t ms);
+
+
 /* --- hash keys -------------------------------------------------------- */
 
 /*

@@ -11,6 +11,7 @@
 #include "base/ims_clock.h"
 #include "sip/ims_sip_uri.h"
 #include "mgr_batch.h"
+#include "mgr_hlog.h"
 #include "mgr_job.h"
 
 
@@ -33,7 +34,6 @@ static void mgr_show_rec(mgr_call_t *call, const ims_pool_look_t *look,
 static void mgr_pair_flags(mgr_call_t *call, unsigned flags);
 static void mgr_pair_lease(mgr_call_t *call, const ims_pool_rec_t *rec);
 static void mgr_pair_hex(mgr_call_t *call, const char *name, uint64_t v);
-static const char *mgr_pool_name(mgr_server_t *s, uint32_t no, char *name);
 static int mgr_pool_name_cb(void *ctx, const ims_pool_t *pool);
 static int mgr_list_cb(void *ctx, const ims_pool_rec_t *rec,
     ims_pool_st_e st);
@@ -625,16 +625,31 @@ typedef struct {
 } mgr_pool_name_t;
 
 
-static const char *
+const char *
 mgr_pool_name(mgr_server_t *s, uint32_t no, char *name)
 {
     mgr_pool_name_t  ctx;
+
+    /* numbers are never given twice, and names never change */
+
+    static uint32_t  last;
+    static char      last_name[IMS_POOL_NAME_MAX + 1];
+
+    if (no == last) {
+        memcpy(name, last_name, sizeof(last_name));
+        return name;
+    }
 
     ctx.no = no;
     ctx.name = name;
     name[0] = '\0';
 
     (void) ims_pool_list(s->pool, mgr_pool_name_cb, &ctx);
+
+    if (name[0] != '\0') {
+        last = no;
+        memcpy(last_name, name, sizeof(last_name));
+    }
 
     return name;
 }
@@ -1055,6 +1070,7 @@ mgr_info_text(mgr_server_t *s, const ims_pool_info_t *info,
         { "transaction", info->txn },
         { "readers", info->readers },
         { "readers_max", info->readers_max },
+        { "history_lost", mgr_hlog_lost(s) },
         { "damaged_rows", info->damaged },
         { NULL, 0 }
     };

@@ -71,6 +71,10 @@ static const mgr_command_t  mgr_commands[] = {
     { "REVOKE", "USER", ADMIN, MGR_CMD_WRITE, 5, 6, mgr_cmd_revoke_user },
     { "REVOKE", "POOL", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_revoke_pool },
 
+    { "HISTORY", "NAME", ADMIN, MGR_CMD_AFTER, 6, 8, mgr_cmd_history_name },
+    { "HISTORY", "LEASE", ADMIN, MGR_CMD_AFTER, 3, 5, mgr_cmd_history_lease },
+    { "HISTORY", "USER", ADMIN, MGR_CMD_AFTER, 7, 7, mgr_cmd_history_user },
+
     { "KEY", "ROTATE", ADMIN, MGR_CMD_WRITE, 2, 2, mgr_cmd_key_rotate },
     { "KEY", "LIST", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_key_list },
     { "KEY", "DROP", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_key_drop },

@@ -80,6 +80,13 @@ void mgr_pair_z(mgr_call_t *call, const char *name, const char *value);
 void mgr_pair_u64(mgr_call_t *call, const char *name, uint64_t value);
 
 
+/*
+ * The name of a pool by its number, in name, which has room for one; empty if
+ * it is gone.
+ */
+const char *mgr_pool_name(mgr_server_t *s, uint32_t no, char *name);
+
+
 /* mgr_lease.c: wwsf and edge */
 void mgr_cmd_acquire(mgr_call_t *call);
 void mgr_cmd_renew(mgr_call_t *call);
@@ -116,6 +123,11 @@ void mgr_cmd_identity_remove(mgr_call_t *call);
 void mgr_cmd_pool_disable(mgr_call_t *call);
 void mgr_cmd_pool_enable(mgr_call_t *call);
 void mgr_cmd_pool_drop(mgr_call_t *call);
+
+/* mgr_history.c */
+void mgr_cmd_history_name(mgr_call_t *call);
+void mgr_cmd_history_lease(mgr_call_t *call);
+void mgr_cmd_history_user(mgr_call_t *call);
 
 /* mgr_key.c */
 void mgr_cmd_key_rotate(mgr_call_t *call);

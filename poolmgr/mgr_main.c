@@ -15,12 +15,14 @@
 #include <unistd.h>
 
 #include "base/ims_clock.h"
+#include "mgr_hlog.h"
 #include "mgr_log.h"
 #include "mgr_server.h"
 #include "mgr_user.h"
 
 
 #define MGR_USAGE_EXIT   2
+#define MGR_HISTORY_DAYS 180
 #define MGR_NOFILE       (MGR_CONNECTIONS + 64)
 
 
@@ -30,8 +32,11 @@ typedef struct {
     const char  *user;
     const char  *group;
     const char  *secrets;
+    const char  *history;
+    uint64_t     keep_days;
     uint64_t     map_mib;
     bool         is_volatile;
+    bool         log_users;
 } mgr_options_t;
 
 
@@ -39,6 +44,7 @@ static int mgr_options(mgr_options_t *o, int argc, char **argv);
 static int mgr_prepare(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
 static int mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
 static int mgr_secrets(mgr_options_t *o, mgr_server_t *s);
+static int mgr_history(mgr_options_t *o, mgr_server_t *s);
 static int mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
 static void mgr_on_signal(uv_signal_t *h, int signo);
 static void mgr_raise_nofile(void);
@@ -57,6 +63,12 @@ static const char  mgr_help[] =
 "                         exists): nginx's user must be a member\n"
 "  -S, --secrets PATH     file of secrets, or directory of *.secret files\n"
 "                         (DIR/secrets, made with random secrets)\n"
+"      --history WHERE    a line of JSON for each lease that begins or ends:\n"
+"                         a file (DIR/history.log), none, or\n"
+"                         syslog[:FACILITY][@SOCKET]\n"
+"      --history-users    with realms and names of users in clear\n"
+"      --history-keep DAYS  how long the database knows who held what after\n"
+"                         the lease's end (180; 0: for ever)\n"
 "      --map-size MIB     address space for the database: its limit (16384)\n"
 "      --volatile         take any file system, tmpfs too: a power cut may\n"
 "                         then lose leases.  For tests and demonstrations\n"
@@ -96,10 +108,13 @@ main(int argc, char **argv)
 
     rc = 1;
 
-    if (mgr_secrets(&options, &server) == 0) {
+    if (mgr_secrets(&options, &server) == 0
+        && mgr_history(&options, &server) == 0)
+    {
         rc = mgr_run(&options, &user, &server);
     }
 
+    mgr_hlog_close(&server);
     ims_pool_writer_close(server.pool);
     mgr_secrets_free(server.secrets);
 
@@ -120,6 +135,9 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         { "user", required_argument, NULL, 'u' },
         { "group", required_argument, NULL, 'g' },
         { "secrets", required_argument, NULL, 'S' },
+        { "history", required_argument, NULL, 'H' },
+        { "history-users", no_argument, NULL, 'U' },
+        { "history-keep", required_argument, NULL, 'K' },
         { "map-size", required_argument, NULL, 'm' },
         { "volatile", no_argument, NULL, 'v' },
         { "log-level", required_argument, NULL, 'l' },
@@ -129,6 +147,7 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
     };
 
     memset(o, 0, sizeof(mgr_options_t));
+    o->keep_days = MGR_HISTORY_DAYS;
 
     while ((c = getopt_long(argc, argv, "d:s:u:g:S:l:hV", longopts, NULL))
            != -1)
@@ -153,6 +172,22 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
 
         case 'S':
             o->secrets = optarg;
+            break;
+
+        case 'H':
+            o->history = optarg;
+            break;
+
+        case 'U':
+            o->log_users = true;
+            break;
+
+        case 'K':
+            if (!ims_str_u64(ims_str_z(optarg), 36500, &o->keep_days)) {
+                fputs("ims-poolmgr: --history-keep is a number of days\n",
+                      stderr);
+                return MGR_USAGE_EXIT;
+            }
             break;
 
         case 'm':
@@ -329,6 +364,27 @@ mgr_secrets(mgr_options_t *o, mgr_server_t *s)
     if (s->secrets == NULL) {
         mgr_log(MGR_LOG_WARN, "there are no secrets: only root and user %u "
                 "may do anything", (unsigned) geteuid());
+    }
+
+    return 0;
+}
+
+
+static int
+mgr_history(mgr_options_t *o, mgr_server_t *s)
+{
+    char  err[512], path[4096];
+
+    ims_pool_history_keep(s->pool, o->keep_days * 86400000);
+
+    snprintf(path, sizeof(path), "%s/history.log", o->dir);
+
+    if (mgr_hlog_open(s, o->history ? o->history : path, o->log_users, err,
+                      sizeof(err))
+        != 0)
+    {
+        mgr_log(MGR_LOG_EMERG, "%s", err);
+        return -1;
     }
 
     return 0;

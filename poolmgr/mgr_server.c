@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "mgr_batch.h"
+#include "mgr_hlog.h"
 #include "mgr_import.h"
 #include "mgr_job.h"
 #include "mgr_server.h"
@@ -562,6 +563,8 @@ mgr_on_check(uv_check_t *h)
     if (s->ready_head != NULL || s->jobs != NULL) {
         mgr_batch_run(s);
     }
+
+    mgr_hlog_flush(s);
 
     if (s->fatal) {
         mgr_server_stop(s, MGR_EXIT_DISK);

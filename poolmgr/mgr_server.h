@@ -30,6 +30,7 @@
 
 typedef struct mgr_conn_s    mgr_conn_t;
 typedef struct mgr_server_s  mgr_server_t;
+typedef struct mgr_hlog_s    mgr_hlog_t;
 
 /* the import under way; no == 0: none */
 typedef struct {
@@ -87,6 +88,8 @@ struct mgr_server_s {
 
     ims_pool_writer_t   *pool;
     mgr_secret_t        *secrets;
+
+    mgr_hlog_t          *hlog;          /* NULL: none */
 
     mgr_import_t         import;
     struct mgr_job_s    *jobs;

@@ -63,6 +63,9 @@ my %admin = (
 	'KEY ROTATE' => ['KEY', 'ROTATE'],
 	'KEY LIST' => ['KEY', 'LIST'],
 	'KEY DROP' => ['KEY', 'DROP', 1],
+	'HISTORY NAME' => ['HISTORY', 'NAME', 'sip:web-0001@ims.example', '-', '-', 0],
+	'HISTORY LEASE' => ['HISTORY', 'LEASE', '0000000100000001-0000010000000001'],
+	'HISTORY USER' => ['HISTORY', 'USER', 'site', 'a', '-', '-', 0],
 	'HOLD' => ['HOLD', 'END'],
 	'CHECK' => ['CHECK'],
 );
