@@ -236,6 +236,10 @@ typedef struct {
 } ims_pool_ptrow_t;
 
 
+/* flags of the state */
+#define IMS_POOL_SF_RESTORED    0x0001  /* from a backup, and not started yet */
+
+
 /* Tree `meta`, key "state": rewritten by every commit. */
 typedef struct {
     char              key[8];           /* "state" */

@@ -332,6 +332,77 @@ ims_pool_dir_sync(int fd)
 
 
 int
+ims_pool_dir_sync_in(ims_pool_writer_t *w, const char *name)
+{
+    int  fd, rc;
+
+    fd = openat(w->dirfd, name, O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (fd == -1) {
+        return -1;
+    }
+
+    rc = fsync(fd);
+    close(fd);
+
+    return rc;
+}
+
+
+void
+ims_pool_dir_remove(ims_pool_writer_t *w, const char *name)
+{
+    size_t  i;
+    char    path[128];
+
+    static const char *const  files[] = { "data.mdb", "lock.mdb" };
+
+    for (i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s", name, files[i]);
+        (void) unlinkat(w->dirfd, path, 0);
+    }
+
+    (void) unlinkat(w->dirfd, name, AT_REMOVEDIR);
+}
+
+
+void
+ims_pool_dir_sweep(ims_pool_writer_t *w)
+{
+    int             fd;
+    DIR            *dir;
+    char            tail;
+    uint64_t        n;
+    struct dirent  *de;
+
+    fd = openat(w->dirfd, ".", O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+    dir = fd == -1 ? NULL : fdopendir(fd);
+
+    if (dir == NULL) {
+        return;
+    }
+
+    while ((de = readdir(dir)) != NULL) {
+
+        n = 0;
+        tail = '\0';
+
+        if (sscanf(de->d_name, "env.%" SCNu64 "%c", &n, &tail) < 1
+            || (tail != '\0' && tail != '.'))
+        {
+            continue;
+        }
+
+        if (tail == '.' || n > w->number || n + 1 < w->number) {
+            ims_pool_dir_remove(w, de->d_name);
+        }
+    }
+
+    closedir(dir);
+}
+
+
+int
 ims_pool_dir_link(ims_pool_writer_t *w, const char *name)
 {
     (void) unlinkat(w->dirfd, "current.new", 0);

@@ -4,6 +4,8 @@
  * The rows: decoding with every length checked, and what is read off them.
  */
 
+#include <errno.h>
+
 #include "ims_pool_int.h"
 
 
@@ -411,6 +413,38 @@ ims_pool_state(MDB_txn *txn, const MDB_dbi *dbi, ims_pool_state_t *state)
     }
 
     return IMS_POOL_OK;
+}
+
+
+int
+ims_pool_env_whole(MDB_env *env)
+{
+    int               rc;
+    MDB_stat          st;
+    MDB_envinfo       info;
+    struct stat       sb;
+    mdb_filehandle_t  fd;
+
+    rc = mdb_env_get_fd(env, &fd);
+
+    if (rc == 0) {
+        rc = mdb_env_info(env, &info);
+    }
+
+    if (rc == 0) {
+        rc = mdb_env_stat(env, &st);
+    }
+
+    if (rc != 0) {
+        return rc;
+    }
+
+    if (fstat(fd, &sb) == -1) {
+        return errno;
+    }
+
+    return (uint64_t) sb.st_size / st.ms_psize > info.me_last_pgno
+           ? 0 : MDB_CORRUPTED;
 }
 
 

@@ -209,6 +209,12 @@ int ims_pool_err(char *err, size_t errlen, int rc, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
 /*
+ * Is the file as long as its pages reach?  Who touches the map behind the end
+ * of a file that was cut off is killed (SIGBUS).  0, or an error of LMDB's.
+ */
+int ims_pool_env_whole(MDB_env *env);
+
+/*
  * The directory name that DIR/current holds, checked to be "env.<n>".
  * IMS_POOL_OK, _NOT_THERE (no link), _NOT_OURS (something else), _NO_ACCESS.
  */

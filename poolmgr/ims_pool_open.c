@@ -18,24 +18,28 @@
 #define IMS_POOL_INCARNATION  ((1 << 24) - 1)
 
 
-static int ims_pool_start_env(ims_pool_writer_t *w,
-    const ims_pool_options_t *opt, const char *name, unsigned flags,
-    char *err, size_t errlen);
-static int ims_pool_start_create(ims_pool_writer_t *w,
-    const ims_pool_options_t *opt, char *err, size_t errlen);
-static int ims_pool_start_first(ims_pool_writer_t *w,
-    const ims_pool_options_t *opt, MDB_txn *txn);
-static int ims_pool_start_find(ims_pool_writer_t *w,
-    const ims_pool_options_t *opt, ims_pool_dir_e what, bool *created,
-    char *err, size_t errlen);
+static int ims_pool_start_lock(ims_pool_writer_t **wp,
+    const ims_pool_options_t *opt, ims_pool_dir_e *what, char *err,
+    size_t errlen);
+static int ims_pool_start(ims_pool_writer_t *w, ims_pool_dir_e what,
+    ims_pool_started_t *st, char *err, size_t errlen);
+static void ims_pool_start_close(ims_pool_writer_t *w);
+static int ims_pool_start_env(ims_pool_writer_t *w, const char *name,
+    unsigned flags, char *err, size_t errlen);
+static int ims_pool_start_create(ims_pool_writer_t *w, char *err,
+    size_t errlen);
+static int ims_pool_start_first(ims_pool_writer_t *w, MDB_txn *txn);
+static int ims_pool_start_find(ims_pool_writer_t *w, ims_pool_dir_e what,
+    bool *created, char *err, size_t errlen);
+static int ims_pool_start_follow(ims_pool_writer_t *w, char *err,
+    size_t errlen);
 static int ims_pool_start_read(ims_pool_writer_t *w, bool unlinked,
     char *err, size_t errlen);
 static int ims_pool_start_keys(ims_pool_writer_t *w, bool *made, char *err,
     size_t errlen);
 static int ims_pool_start_keys_fit(ims_pool_writer_t *w, bool made);
 static int ims_pool_start_commit(ims_pool_writer_t *w,
-    const ims_pool_options_t *opt, ims_pool_started_t *st, char *err,
-    size_t errlen);
+    ims_pool_started_t *st, char *err, size_t errlen);
 static int ims_pool_start_batch(ims_pool_writer_t *w, bool lost,
     uint64_t *term, ims_pool_started_t *st);
 
@@ -52,57 +56,15 @@ ims_pool_writer_open(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
     *wp = NULL;
     memset(&st, 0, sizeof(st));
 
-    w = calloc(1, sizeof(ims_pool_writer_t));
-    if (w == NULL) {
-        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "no memory");
-    }
-
-    w->dirfd = -1;
-    w->lockfd = -1;
-    w->clock = opt->clock == NULL ? ims_pool_clock : *opt->clock;
-
-    if (opt->gid != -1) {
-        w->gid = (gid_t) opt->gid;
-        w->chgrp = true;
-    }
-
-    if (snprintf(w->dir, sizeof(w->dir), "%s", opt->dir)
-        >= (int) sizeof(w->dir))
-    {
-        rc = ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "path too long");
-        goto failed;
-    }
-
-    if (ims_pool_where(&w->clock, w->boot_id, &w->pid_ns, &w->time_ns) != 0) {
-        rc = ims_pool_err(err, errlen, IMS_POOL_SYSTEM,
-                          "the boot id cannot be read");
-        goto failed;
-    }
-
-    rc = ims_pool_dir_open(w, opt, &what, err, errlen);
+    rc = ims_pool_start_lock(&w, opt, &what, err, errlen);
 
     if (rc == IMS_POOL_OK) {
-        rc = ims_pool_floor_read(w, err, errlen);
-    }
-
-    if (rc == IMS_POOL_OK) {
-        rc = ims_pool_start_find(w, opt, what, &st.created, err, errlen);
-    }
-
-    if (rc == IMS_POOL_OK) {
-        rc = ims_pool_dir_modes(w, err, errlen);
-    }
-
-    if (rc == IMS_POOL_OK) {
-        rc = ims_pool_start_keys(w, &st.new_keys, err, errlen);
-    }
-
-    if (rc == IMS_POOL_OK) {
-        rc = ims_pool_start_commit(w, opt, &st, err, errlen);
+        rc = ims_pool_start(w, what, &st, err, errlen);
     }
 
     if (rc != IMS_POOL_OK) {
-        goto failed;
+        ims_pool_writer_close(w);
+        return rc;
     }
 
     if (started != NULL) {
@@ -112,12 +74,161 @@ ims_pool_writer_open(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
     *wp = w;
 
     return IMS_POOL_OK;
+}
 
-failed:
 
-    ims_pool_writer_close(w);
+int
+ims_pool_writer_hold(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
+    char *err, size_t errlen)
+{
+    int                 rc;
+    bool                created;
+    ims_pool_dir_e      what;
+    ims_pool_writer_t  *w;
+
+    *wp = NULL;
+
+    rc = ims_pool_start_lock(&w, opt, &what, err, errlen);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_floor_read(w, err, errlen);
+    }
+
+    if (rc != IMS_POOL_OK) {
+        ims_pool_writer_close(w);
+        return rc;
+    }
+
+    if (what != IMS_POOL_DIR_EMPTY
+        && ims_pool_start_find(w, what, &created, NULL, 0) != IMS_POOL_OK)
+    {
+        ims_pool_start_close(w);
+    }
+
+    if (w->number == 0) {
+        /* none, or none that can be told: the next number that is free */
+        (void) ims_pool_current(w->dir, w->target, sizeof(w->target),
+                                &w->number);
+    }
+
+    *wp = w;
+
+    return IMS_POOL_OK;
+}
+
+
+int
+ims_pool_reopen(ims_pool_writer_t *w, ims_pool_started_t *started, char *err,
+    size_t errlen)
+{
+    memset(started, 0, sizeof(ims_pool_started_t));
+
+    ims_pool_start_close(w);
+    ims_pool_purges_close(w);
+    explicit_bzero(&w->keys, sizeof(w->keys));
+
+    w->opt.commits_lost = false;
+
+    return ims_pool_start(w, IMS_POOL_DIR_OURS, started, err, errlen);
+}
+
+
+/* a handle that has the directory, and nothing more */
+
+static int
+ims_pool_start_lock(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
+    ims_pool_dir_e *what, char *err, size_t errlen)
+{
+    ims_pool_writer_t  *w;
+
+    w = calloc(1, sizeof(ims_pool_writer_t));
+    *wp = w;
+
+    if (w == NULL) {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "no memory");
+    }
+
+    w->dirfd = -1;
+    w->lockfd = -1;
+    w->clock = opt->clock == NULL ? ims_pool_clock : *opt->clock;
+
+    w->opt = *opt;
+    w->opt.map_size = opt->map_size ? opt->map_size : IMS_POOL_MAP_SIZE;
+    w->opt.readers = opt->readers ? opt->readers : IMS_POOL_READERS;
+    w->opt.node = opt->node ? opt->node : 1;
+    w->opt.clock = NULL;
+    w->opt.dir = NULL;
+
+    if (opt->gid != -1) {
+        w->gid = (gid_t) opt->gid;
+        w->chgrp = true;
+    }
+
+    if (snprintf(w->dir, sizeof(w->dir), "%s", opt->dir)
+        >= (int) sizeof(w->dir))
+    {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "path too long");
+    }
+
+    if (ims_pool_where(&w->clock, w->boot_id, &w->pid_ns, &w->time_ns) != 0) {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM,
+                            "the boot id cannot be read");
+    }
+
+    return ims_pool_dir_open(w, opt, what, err, errlen);
+}
+
+
+static int
+ims_pool_start(ims_pool_writer_t *w, ims_pool_dir_e what,
+    ims_pool_started_t *st, char *err, size_t errlen)
+{
+    int  rc;
+
+    rc = ims_pool_floor_read(w, err, errlen);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_find(w, what, &st->created, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_dir_modes(w, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_keys(w, &st->new_keys, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_commit(w, st, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        ims_pool_dir_sweep(w);
+    }
 
     return rc;
+}
+
+
+static void
+ims_pool_start_close(ims_pool_writer_t *w)
+{
+    ims_pool_abort(w);
+    ims_pool_close(w->reader);
+    w->reader = NULL;
+
+    if (w->env != NULL) {
+        mdb_env_close(w->env);
+        w->env = NULL;
+    }
+}
+
+
+const char *
+ims_pool_writer_dir(const ims_pool_writer_t *w)
+{
+    return w->dir;
 }
 
 
@@ -128,14 +239,9 @@ ims_pool_writer_close(ims_pool_writer_t *w)
         return;
     }
 
-    ims_pool_abort(w);
+    ims_pool_start_close(w);
     ims_pool_purges_close(w);
     ims_pool_events_close(w);
-    ims_pool_close(w->reader);
-
-    if (w->env != NULL) {
-        mdb_env_close(w->env);
-    }
 
     if (w->lockfd != -1) {
         close(w->lockfd);
@@ -161,8 +267,8 @@ ims_pool_writer_reader(ims_pool_writer_t *w)
 /* opens DIR/name; with MDB_CREATE in flags the trees are made too */
 
 static int
-ims_pool_start_env(ims_pool_writer_t *w, const ims_pool_options_t *opt,
-    const char *name, unsigned flags, char *err, size_t errlen)
+ims_pool_start_env(ims_pool_writer_t *w, const char *name, unsigned flags,
+    char *err, size_t errlen)
 {
     int       rc, i;
     char      path[IMS_POOL_PATH_MAX + 64];
@@ -176,12 +282,15 @@ ims_pool_start_env(ims_pool_writer_t *w, const ims_pool_options_t *opt,
     }
 
     (void) mdb_env_set_maxdbs(w->env, IMS_POOL_TREES + 4);
-    (void) mdb_env_set_mapsize(w->env, opt->map_size ? opt->map_size
-                                                     : IMS_POOL_MAP_SIZE);
-    (void) mdb_env_set_maxreaders(w->env, opt->readers ? opt->readers
-                                                       : IMS_POOL_READERS);
+    (void) mdb_env_set_mapsize(w->env, w->opt.map_size);
+    (void) mdb_env_set_maxreaders(w->env, w->opt.readers);
 
     rc = mdb_env_open(w->env, path, MDB_NOTLS, 0660);
+
+    if (rc == 0 && !(flags & MDB_CREATE)) {
+        rc = ims_pool_env_whole(w->env);
+    }
+
     if (rc != 0) {
         goto failed;
     }
@@ -207,7 +316,7 @@ ims_pool_start_env(ims_pool_writer_t *w, const ims_pool_options_t *opt,
     }
 
     if (rc == 0 && (flags & MDB_CREATE)) {
-        rc = ims_pool_start_first(w, opt, txn);
+        rc = ims_pool_start_first(w, txn);
     }
 
     if (rc != 0) {
@@ -224,7 +333,8 @@ ims_pool_start_env(ims_pool_writer_t *w, const ims_pool_options_t *opt,
 
 failed:
 
-    i = rc == MDB_INVALID || rc == MDB_NOTFOUND ? IMS_POOL_NOT_OURS
+    i = rc == MDB_INVALID || rc == MDB_NOTFOUND || rc == MDB_CORRUPTED
+        ? IMS_POOL_NOT_OURS
         : rc == MDB_VERSION_MISMATCH ? IMS_POOL_SCHEMA_DIFFERS
         : rc == ENOSPC ? IMS_POOL_NOSPACE : IMS_POOL_SYSTEM;
 
@@ -235,8 +345,7 @@ failed:
 /* the first state: of an environment that has never been started */
 
 static int
-ims_pool_start_first(ims_pool_writer_t *w, const ims_pool_options_t *opt,
-    MDB_txn *txn)
+ims_pool_start_first(ims_pool_writer_t *w, MDB_txn *txn)
 {
     int                rc;
     ims_pool_state_t  *s;
@@ -249,7 +358,7 @@ ims_pool_start_first(ims_pool_writer_t *w, const ims_pool_options_t *opt,
 
     s->schema = IMS_POOL_SCHEMA;
     s->min_reader = IMS_POOL_MIN_READER;
-    s->node = opt->node ? opt->node : 1;
+    s->node = w->opt.node;
     s->block = 1;
 
     /* pool time begins at 1 s: 0 stays "never" */
@@ -277,20 +386,17 @@ ims_pool_start_first(ims_pool_writer_t *w, const ims_pool_options_t *opt,
  * becomes env.1: what is found as env.<n> was finished.
  */
 static int
-ims_pool_start_create(ims_pool_writer_t *w, const ims_pool_options_t *opt,
-    char *err, size_t errlen)
+ims_pool_start_create(ims_pool_writer_t *w, char *err, size_t errlen)
 {
     int  rc;
 
-    (void) unlinkat(w->dirfd, "env.1.init/data.mdb", 0);
-    (void) unlinkat(w->dirfd, "env.1.init/lock.mdb", 0);
-    (void) unlinkat(w->dirfd, "env.1.init", AT_REMOVEDIR);
+    ims_pool_dir_remove(w, "env.1.init");
 
     if (mkdirat(w->dirfd, "env.1.init", 0750) == -1) {
         goto failed;
     }
 
-    rc = ims_pool_start_env(w, opt, "env.1.init", MDB_CREATE, err, errlen);
+    rc = ims_pool_start_env(w, "env.1.init", MDB_CREATE, err, errlen);
 
     if (w->env != NULL) {
         mdb_env_close(w->env);
@@ -329,8 +435,8 @@ failed:
 
 
 static int
-ims_pool_start_find(ims_pool_writer_t *w, const ims_pool_options_t *opt,
-    ims_pool_dir_e what, bool *created, char *err, size_t errlen)
+ims_pool_start_find(ims_pool_writer_t *w, ims_pool_dir_e what, bool *created,
+    char *err, size_t errlen)
 {
     int          rc;
     char         path[64];
@@ -339,7 +445,7 @@ ims_pool_start_find(ims_pool_writer_t *w, const ims_pool_options_t *opt,
     *created = what == IMS_POOL_DIR_EMPTY;
 
     if (what == IMS_POOL_DIR_EMPTY) {
-        rc = ims_pool_start_create(w, opt, err, errlen);
+        rc = ims_pool_start_create(w, err, errlen);
 
         if (rc != IMS_POOL_OK) {
             return rc;
@@ -349,9 +455,11 @@ ims_pool_start_find(ims_pool_writer_t *w, const ims_pool_options_t *opt,
     if (what == IMS_POOL_DIR_UNLINKED) {
         /* killed between the two renames of the first start, or so we hope */
         snprintf(w->target, sizeof(w->target), "env.1");
+        w->number = 1;
 
     } else {
-        rc = ims_pool_current(w->dir, w->target, sizeof(w->target), NULL);
+        rc = ims_pool_current(w->dir, w->target, sizeof(w->target),
+                              &w->number);
 
         if (rc != IMS_POOL_OK) {
             return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
@@ -368,13 +476,65 @@ ims_pool_start_find(ims_pool_writer_t *w, const ims_pool_options_t *opt,
                             "\"%s/%s\" is missing or empty", w->dir, path);
     }
 
-    rc = ims_pool_start_env(w, opt, w->target, 0, err, errlen);
+    rc = ims_pool_start_env(w, w->target, 0, err, errlen);
 
-    if (rc != IMS_POOL_OK) {
-        return rc;
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_read(w, what == IMS_POOL_DIR_UNLINKED, err,
+                                 errlen);
     }
 
-    return ims_pool_start_read(w, what == IMS_POOL_DIR_UNLINKED, err, errlen);
+    if (rc == IMS_POOL_OK && w->committed.gone) {
+        rc = ims_pool_start_follow(w, err, errlen);
+    }
+
+    return rc;
+}
+
+
+/* killed between the last commit of one environment and the link to the next */
+
+static int
+ims_pool_start_follow(ims_pool_writer_t *w, char *err, size_t errlen)
+{
+    int          rc;
+    char         name[32], path[64];
+    uint64_t     next;
+    struct stat  sb;
+
+    next = w->committed.gone;
+
+    snprintf(name, sizeof(name), "env.%lu", (unsigned long) next);
+    snprintf(path, sizeof(path), "%s/data.mdb", name);
+
+    if (next != w->number + 1 || fstatat(w->dirfd, path, &sb, 0) == -1) {
+        return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
+                            "\"%s/%s\" was given up for \"%s\", which is not "
+                            "there", w->dir, w->target, name);
+    }
+
+    mdb_env_close(w->env);
+    w->env = NULL;
+
+    if (ims_pool_dir_link(w, name) == -1) {
+        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM,
+                            "\"%s/current\": %s", w->dir, strerror(errno));
+    }
+
+    snprintf(w->target, sizeof(w->target), "%s", name);
+    w->number = next;
+
+    rc = ims_pool_start_env(w, w->target, 0, err, errlen);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_read(w, false, err, errlen);
+    }
+
+    if (rc == IMS_POOL_OK && w->committed.gone) {
+        rc = ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
+                          "\"%s/%s\" was given up as well", w->dir, name);
+    }
+
+    return rc;
 }
 
 
@@ -400,12 +560,6 @@ ims_pool_start_read(ims_pool_writer_t *w, bool unlinked, char *err,
     if (rc != IMS_POOL_OK) {
         return ims_pool_err(err, errlen, rc, "\"%s/%s\": state: %s", w->dir,
                             w->target, ims_pool_strerror(rc));
-    }
-
-    if (w->committed.gone) {
-        return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
-                            "\"%s/%s\" was given up for env.%lu", w->dir,
-                            w->target, (unsigned long) w->committed.gone);
     }
 
     if (unlinked && w->committed.incarnation != 0) {
@@ -508,9 +662,13 @@ ims_pool_start_keys_fit(ims_pool_writer_t *w, bool made)
 /* commits may be lost: POOL.md section 6 */
 
 static bool
-ims_pool_start_lost(ims_pool_writer_t *w, const ims_pool_options_t *opt)
+ims_pool_start_lost(ims_pool_writer_t *w, bool created)
 {
-    if (opt->commits_lost) {
+    if (created && w->opt.never_used) {
+        return false;
+    }
+
+    if (w->opt.commits_lost || (w->committed.flags & IMS_POOL_SF_RESTORED)) {
         return true;
     }
 
@@ -525,13 +683,13 @@ ims_pool_start_lost(ims_pool_writer_t *w, const ims_pool_options_t *opt)
 
 
 static int
-ims_pool_start_commit(ims_pool_writer_t *w, const ims_pool_options_t *opt,
-    ims_pool_started_t *st, char *err, size_t errlen)
+ims_pool_start_commit(ims_pool_writer_t *w, ims_pool_started_t *st, char *err,
+    size_t errlen)
 {
     int       rc;
     uint64_t  term;
 
-    st->fenced = ims_pool_start_lost(w, opt);
+    st->fenced = ims_pool_start_lost(w, st->created);
 
     rc = ims_pool_begin(w);
 
@@ -628,6 +786,7 @@ ims_pool_start_batch(ims_pool_writer_t *w, bool lost, uint64_t *term,
         s->hold_since = w->now;
     }
 
+    s->flags &= ~IMS_POOL_SF_RESTORED;
     s->incarnation = inc;
     s->last_lease = inc << IMS_POOL_LEASE_BITS;
     s->pid_ns = w->pid_ns;

@@ -144,6 +144,10 @@ ims_pool_reader_env(ims_pool_reader_t *r, char *err, size_t errlen)
     }
 
     if (rc == 0) {
+        rc = ims_pool_env_whole(r->env);
+    }
+
+    if (rc == 0) {
         rc = ims_pool_reader_trees(r);
     }
 

@@ -79,6 +79,8 @@ struct ims_pool_writer_s {
     bool                 chgrp;
     char                 dir[IMS_POOL_PATH_MAX];
     char                 target[32];
+    uint64_t             number;        /* of it: env.<number> */
+    ims_pool_options_t   opt;           /* its clock and dir are not used */
 
     ims_pool_floor_t     floor;
     ims_pool_keys_t      keys;
@@ -117,6 +119,18 @@ int ims_pool_dir_modes(ims_pool_writer_t *w, char *err, size_t errlen);
 int ims_pool_dir_link(ims_pool_writer_t *w, const char *name);
 int ims_pool_dir_sync(int fd);
 
+/* The same for what is in a directory of ours. */
+int ims_pool_dir_sync_in(ims_pool_writer_t *w, const char *name);
+
+/* A directory of an environment, if it is there. */
+void ims_pool_dir_remove(ims_pool_writer_t *w, const char *name);
+
+/*
+ * What killed changes left: environments that were never finished, or that
+ * nothing leads to any more but the last one before this.
+ */
+void ims_pool_dir_sweep(ims_pool_writer_t *w);
+
 /* Writes a small file whole: temporary name, sync, rename, sync. */
 int ims_pool_dir_replace(ims_pool_writer_t *w, const char *name,
     const char *text, size_t n);
@@ -128,6 +142,21 @@ ssize_t ims_pool_dir_read(ims_pool_writer_t *w, const char *name, char *text,
 int ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen);
 int ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation,
     uint64_t term);
+
+/*
+ * A writer that holds the directory and has not started: for a restore.  Its
+ * environment is open if it can be.
+ */
+int ims_pool_writer_hold(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
+    char *err, size_t errlen);
+
+/* Closes the environment, and starts with the one that is linked now. */
+int ims_pool_reopen(ims_pool_writer_t *w, ims_pool_started_t *started,
+    char *err, size_t errlen);
+
+/* A copy's lock file, as large as it has to be. */
+int ims_pool_copy_lock(ims_pool_writer_t *w, const char *name, char *err,
+    size_t errlen);
 
 /* Loads DIR/keys or makes it, the first hash key numbered next. */
 int ims_pool_keys_load(ims_pool_writer_t *w, uint32_t next, bool *made,

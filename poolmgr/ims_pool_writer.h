@@ -54,6 +54,8 @@ typedef struct {
     long                     gid;           /* group of the files; -1: as is */
     bool                     is_volatile;   /* any file system; for tests */
     bool                     commits_lost;  /* as after a restore */
+    bool                     never_used;    /* a new environment's numbers,
+                                               whatever floor is beside it */
 } ims_pool_options_t;
 
 /* What the start found and did, for the log. */
@@ -89,6 +91,9 @@ int ims_pool_writer_open(ims_pool_writer_t **wp, const ims_pool_options_t *opt,
 
 /* Aborts an open batch, closes, gives the lock back.  NULL is taken. */
 void ims_pool_writer_close(ims_pool_writer_t *w);
+
+/* The directory, as it was given. */
+const char *ims_pool_writer_dir(const ims_pool_writer_t *w);
 
 
 /* IMS_POOL_OK, _NOSPACE, or _UNKNOWN (the environment is unusable). */
@@ -602,6 +607,43 @@ void ims_pool_check_begin(ims_pool_check_t *check, ims_pool_fault_pt cb,
 int ims_pool_check_slice(ims_pool_writer_t *w, ims_pool_check_t *check,
     unsigned max);
 uint64_t ims_pool_check_total(const ims_pool_check_t *check);
+
+
+/* --- copies ------------------------------------------------------------ */
+
+/*
+ * Backup of the environment that DIR/current names, compacted, into one file.
+ * For a process of its own, which needs no writer and no pool manager: it reads
+ * for as long as the copy takes, and the file of the environment grows so long.
+ * The copy is made under another name, synced, opened and checked, and only
+ * then gets its name.
+ */
+int ims_pool_backup(const char *dir, const ims_pool_clock_t *clock,
+    const char *path, ims_pool_check_t *check, char *err, size_t errlen);
+
+/*
+ * Opens such a file and checks all of it; state may be NULL.  UNKNOWN: it has
+ * faults; NOT_OURS, SCHEMA_DIFFERS, SYSTEM.
+ */
+int ims_pool_verify(const char *path, ims_pool_check_t *check,
+    ims_pool_state_t *state, char *err, size_t errlen);
+
+/*
+ * Change to another environment: a compacted copy of this one (from == NULL),
+ * or a backup.  Begin makes and checks it, and may run in another thread; for a
+ * compacted copy nothing may be committed from begin to end.  End changes over
+ * and starts as if anew: a new incarnation, and after a restore all leases are
+ * fenced and nothing is given for the longest term.  When end fails the writer
+ * is dead, or nothing has happened: ims_pool_broken() tells.
+ */
+int ims_pool_copy_begin(ims_pool_writer_t *w, const char *from,
+    ims_pool_check_t *check, char *err, size_t errlen);
+int ims_pool_copy_end(ims_pool_writer_t *w, bool restored,
+    ims_pool_started_t *started, char *err, size_t errlen);
+
+/* The same restore without a pool manager; the next start is the start. */
+int ims_pool_restore(const ims_pool_options_t *opt, const char *from,
+    char *err, size_t errlen);
 
 
 #endif /* _IMS_POOL_WRITER_H_INCLUDED_ */
