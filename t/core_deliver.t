@@ -55,7 +55,8 @@ ok(!-e $stale, 'name without a socket removed');
 ok(-e $alive, 'name with one kept');
 ok(-e $file, 'other files kept');
 
-my @own = own();
+my @own;
+ims_wait(10, sub { (@own = own()) == 2 });
 is(scalar @own, 2, 'a socket a worker');
 is(join(',', map { sprintf '%o', (stat $_)[2] & 07777 } @own), '600,600',
     'for nobody else');
