@@ -106,7 +106,13 @@ ims_pool_events_drop(ims_pool_writer_t *w)
     e = w->events;
 
     if (e != NULL && e->n != 0) {
-        explicit_bzero(e->text, e->ntext);
+
+        /* an acquire has no text */
+
+        if (e->ntext != 0) {
+            explicit_bzero(e->text, e->ntext);
+        }
+
         e->n = 0;
         e->ntext = 0;
     }

@@ -292,6 +292,27 @@ test_events(void **state)
 }
 
 
+/* the very first event has no text, and there is no buffer for any */
+
+static void
+test_events_without_text(void **state)
+{
+    fixture_t         f;
+    ims_pool_grant_t  a;
+
+    (void) state;
+
+    fixture_pool(&f, 1);
+    assert_int_equal(ims_pool_events(f.w, hear, NULL, false), 0);
+    nevent = 0;
+
+    assert_int_equal(acquire(&f, "alice", 1, &a), IMS_POOL_OK);
+    assert_int_equal(nevent, 1);
+    assert_string_equal(name[0], "/");
+    fixture_end(&f);
+}
+
+
 static unsigned
 former(fixture_t *f, const char *uri, uint64_t *ident)
 {
@@ -491,6 +512,7 @@ main(void)
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_clock),
         cmocka_unit_test(test_events),
+        cmocka_unit_test(test_events_without_text),
         cmocka_unit_test(test_former),
         cmocka_unit_test(test_keep),
         cmocka_unit_test(test_walk),
