@@ -397,6 +397,7 @@ struct ngx_http_ims_worker_s {
     ims_trans_pool_t             *trans;
     ngx_event_t                   trans_event;      /* deadlines */
     ngx_queue_t                   pending;          /* records without answer */
+    ngx_queue_t                   cancels;          /* CANCELs without one */
     ngx_uint_t                    npending;
     ngx_http_ims_pool_t          *pool;
     ngx_http_ims_pool_client_t   *wwsf;             /* made at first use */
@@ -711,6 +712,7 @@ void ngx_http_ims_sweeper_failed(ims_trans_t *t);
  */
 typedef struct {
     ngx_queue_t                   queue;            /* worker->pending */
+    ngx_queue_t                   cancel_queue;     /* worker->cancels */
     ims_trans_t                  *trans;
     ngx_uint_t                    procedure;
     ngx_http_ims_addr_t           peer;
@@ -731,7 +733,9 @@ typedef struct {
     uint16_t                      contact_len;
     uint16_t                      aor_len;
     unsigned                      pending:1;
+    unsigned                      broken:1;         /* its link was lost */
     unsigned                      resent:1;
+    unsigned                      cancelling:1;     /* in worker->cancels */
     u_char                        text[];           /* REGISTER: instance,
                                                        Contact, canonical To;
                                                        de-REGISTER: IMPU */

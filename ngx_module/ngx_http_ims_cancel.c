@@ -11,6 +11,7 @@
 
 
 static void ngx_http_ims_cancel_start(ims_trans_t *t);
+static ngx_int_t ngx_http_ims_cancel_make(ims_trans_t *t);
 static void ngx_http_ims_cancel_write(ims_trans_t *t, size_t n);
 static ims_sip_msg_t *ngx_http_ims_cancel_sent(ims_trans_t *t);
 
@@ -68,12 +69,6 @@ ngx_http_ims_cancel_start(ims_trans_t *t)
 void
 ngx_http_ims_cancel_send(ims_trans_t *t)
 {
-    ptrdiff_t               n;
-    ims_sip_msg_t          *sent;
-    ngx_http_ims_worker_t  *w;
-
-    w = ngx_http_ims_worker;
-
     if (t->cancel_sent) {
         return;
     }
@@ -83,26 +78,103 @@ ngx_http_ims_cancel_send(ims_trans_t *t)
         return;
     }
 
+    ngx_http_ims_cancel_now(t);
+}
+
+
+void
+ngx_http_ims_cancel_now(ims_trans_t *t)
+{
+    ngx_http_ims_worker_t      *w;
+    ngx_http_ims_trans_data_t  *d;
+
+    w = ngx_http_ims_worker;
+    d = t->data;
+
+    if (t->cancel_sent || ngx_http_ims_cancel_make(t) != NGX_OK) {
+        return;
+    }
+
+    t->cancelled = 1;
+    t->cancel_held = 0;
+    t->cancel_sent = 1;
+
+    if (t->direction == IMS_TRANS_TO_CORE) {
+        d->cancelling = 1;
+        ngx_queue_insert_tail(&w->cancels, &d->cancel_queue);
+    }
+
+    /* whoever does not answer it with 487 is given up */
+
+    ngx_http_ims_trans_deadline(t, ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B);
+}
+
+
+/* writes it: the same again, if it was written before */
+
+static ngx_int_t
+ngx_http_ims_cancel_make(ims_trans_t *t)
+{
+    ptrdiff_t               n;
+    ims_sip_msg_t          *sent;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
     sent = ngx_http_ims_cancel_sent(t);
 
     if (sent == NULL) {
-        return;
+        return NGX_ERROR;
     }
 
     n = ims_proxy_hop(w->hop, w->hop_size, sent, IMS_STR("CANCEL"),
                       ims_sip_hdr_value(sent, IMS_SIP_H_TO));
     if (n < 0) {
-        return;
+        return NGX_ERROR;
     }
-
-    t->cancel_held = 0;
-    t->cancel_sent = 1;
 
     ngx_http_ims_cancel_write(t, (size_t) n);
 
-    /* whoever does not answer it with 487 is given up */
+    return NGX_OK;
+}
 
-    ngx_http_ims_trans_deadline(t, ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B);
+
+void
+ngx_http_ims_cancel_again(ngx_http_ims_addr_t *addr)
+{
+    ngx_queue_t                *q;
+    ngx_http_ims_worker_t      *w;
+    ngx_http_ims_trans_data_t  *d;
+
+    w = ngx_http_ims_worker;
+
+    for (q = ngx_queue_head(&w->cancels);
+         q != ngx_queue_sentinel(&w->cancels);
+         q = ngx_queue_next(q))
+    {
+        d = ngx_queue_data(q, ngx_http_ims_trans_data_t, cancel_queue);
+
+        if (ngx_cmp_sockaddr(&d->peer.sockaddr.sockaddr, d->peer.socklen,
+                             &addr->sockaddr.sockaddr, addr->socklen, 1)
+            == NGX_OK)
+        {
+            (void) ngx_http_ims_cancel_make(d->trans);
+        }
+    }
+}
+
+
+void
+ngx_http_ims_cancel_done(ims_trans_t *t)
+{
+    ngx_http_ims_trans_data_t  *d;
+
+    d = t->data;
+
+    if (d->cancelling) {
+        d->cancelling = 0;
+        ngx_queue_remove(&d->cancel_queue);
+    }
 }
 
 

@@ -371,6 +371,10 @@ void
 ngx_http_ims_proxy_failed(ims_trans_t *t, ngx_uint_t status,
     const char *reason)
 {
+    ngx_http_ims_trans_data_t  *d;
+
+    d = t->data;
+
     if (t->state >= IMS_TRANS_COMPLETED) {
         return;
     }
@@ -381,6 +385,12 @@ ngx_http_ims_proxy_failed(ims_trans_t *t, ngx_uint_t status,
 
     ngx_http_ims_proxy_answer(t, status, reason,
                               status == 503 ? "Retry-After: 5\r\n" : NULL);
+
+    /* it may have arrived before its link was lost: nobody shall be rung up */
+
+    if (t->invite && d->broken) {
+        ngx_http_ims_cancel_now(t);
+    }
 }
 
 

@@ -101,6 +101,12 @@ void ngx_http_ims_cancel_of_core(ngx_http_ims_session_t *s,
     const ims_trans_ingress_t *in, ims_sip_msg_t *m);
 /* CANCEL of the INVITE that the record has sent, now or after its first 1xx */
 void ngx_http_ims_cancel_send(ims_trans_t *t);
+/* the same without a 1xx, for an INVITE that has a broken link behind it */
+void ngx_http_ims_cancel_now(ims_trans_t *t);
+/* the connection to that node was lost, and maybe what was written to it */
+void ngx_http_ims_cancel_again(ngx_http_ims_addr_t *addr);
+/* the CANCEL was answered, or its record ends */
+void ngx_http_ims_cancel_done(ims_trans_t *t);
 /* ACK of a non-2xx, to where the INVITE went; m: that response */
 void ngx_http_ims_cancel_ack(ims_trans_t *t, const ims_sip_msg_t *m);
 

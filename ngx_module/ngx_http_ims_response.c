@@ -14,6 +14,8 @@ static void ngx_http_ims_response_unwanted(ngx_http_ims_session_t *s,
     const char *why);
 static ngx_uint_t ngx_http_ims_response_late(ims_trans_t *t,
     const ims_sip_msg_t *m);
+static void ngx_http_ims_response_too_late(ims_trans_t *t,
+    ims_sip_msg_t *m);
 static ngx_uint_t ngx_http_ims_response_fits(ims_trans_t *t,
     ims_sip_msg_t *m);
 static ngx_uint_t ngx_http_ims_response_routes_fit(ims_trans_t *t,
@@ -65,11 +67,26 @@ ngx_http_ims_response_of_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
         ngx_http_ims_cancel_ack(t, m);
     }
 
+    if (ngx_http_ims_response_late(t, m)) {
+        ngx_http_ims_response_too_late(t, m);
+        return;
+    }
+
     /* nothing of a lease that has ended is passed */
 
-    if (ngx_http_ims_response_late(t, m)
-        || ngx_http_ims_flow_check(s) != NGX_OK)
-    {
+    if (ngx_http_ims_flow_check(s) != NGX_OK) {
+        return;
+    }
+
+    if (m->status == 503) {
+        /* RFC 3261 16.7 item 6: nobody is to take the edge for overloaded */
+        ngx_http_ims_proxy_answer(t, 500, "Client Unavailable", NULL);
+        return;
+    }
+
+    if (m->status == 408 && !t->invite) {
+        /* RFC 4320 */
+        ngx_http_ims_proxy_answer(t, 504, "Server Time-out", NULL);
         return;
     }
 
@@ -116,6 +133,30 @@ ngx_http_ims_response_late(ims_trans_t *t, const ims_sip_msg_t *m)
     }
 
     return t->state != IMS_TRANS_ACCEPTED || m->status / 100 != 2;
+}
+
+
+/*
+ * Whoever is rung up, or answers, for an INVITE that the edge has answered by
+ * itself would be in a call with nobody.  A client that answers after all will
+ * miss its ACK and hang up.
+ */
+
+static void
+ngx_http_ims_response_too_late(ims_trans_t *t, ims_sip_msg_t *m)
+{
+    if (!t->answered || !t->invite) {
+        return;
+    }
+
+    if (m->status < 200) {
+        t->provisional = 1;
+        t->cancelled = 1;
+        ngx_http_ims_cancel_send(t);
+
+    } else if (m->status < 300 && t->direction == IMS_TRANS_TO_CORE) {
+        ngx_http_ims_hangup(t, m);
+    }
 }
 
 
@@ -257,6 +298,7 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
 
     if (m->method_id == IMS_SIP_M_CANCEL) {
         /* of our own CANCEL */
+        ngx_http_ims_cancel_done(t);
         return;
     }
 
@@ -265,11 +307,7 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
     }
 
     if (ngx_http_ims_response_late(t, m)) {
-
-        if (t->answered && t->invite && m->status / 100 == 2) {
-            ngx_http_ims_hangup(t, m);
-        }
-
+        ngx_http_ims_response_too_late(t, m);
         return;
     }
 

@@ -20,6 +20,7 @@ static uint64_t ngx_http_ims_trans_expired(void *arg, ims_trans_t *t,
 static void ngx_http_ims_trans_forget(ims_trans_t *t);
 static void ngx_http_ims_trans_failed(ims_trans_t *t, ngx_uint_t status,
     const char *reason);
+static ngx_uint_t ngx_http_ims_trans_waits(ims_trans_t *t);
 static void ngx_http_ims_trans_again(ims_trans_t *t);
 static ngx_uint_t ngx_http_ims_trans_live(ims_trans_t *t);
 
@@ -129,6 +130,8 @@ ngx_http_ims_trans_forget(ims_trans_t *t)
         ngx_queue_remove(&d->queue);
         ngx_http_ims_worker->npending--;
     }
+
+    ngx_http_ims_cancel_done(t);
 
     ngx_free(d);
     t->data = NULL;
@@ -264,6 +267,10 @@ ngx_http_ims_trans_done(ims_trans_t *t, ngx_uint_t status)
         w->npending--;
     }
 
+    if (!t->answered) {
+        ngx_http_ims_cancel_done(t);
+    }
+
     /* what was kept for other tries is of no more use */
 
     if (!t->invite || !t->answered) {
@@ -332,6 +339,8 @@ ngx_http_ims_link_broken(ngx_http_ims_addr_t *addr, uint32_t serial,
 
     ngx_http_ims_count(core_link_broken);
 
+    ngx_http_ims_cancel_again(addr);
+
     /* answering and sending again change the queue: first pick, then act */
 
     ngx_queue_init(&hit);
@@ -362,13 +371,23 @@ ngx_http_ims_link_broken(ngx_http_ims_addr_t *addr, uint32_t serial,
 
         d = ngx_queue_data(q, ngx_http_ims_trans_data_t, queue);
 
-        if (unreachable) {
-            ngx_http_ims_trans_failed(d->trans, 503, "Core Unreachable");
-
-        } else {
+        if (!unreachable) {
+            d->broken = 1;
             ngx_http_ims_trans_again(d->trans);
+
+        } else if (!ngx_http_ims_trans_waits(d->trans)) {
+            ngx_http_ims_trans_failed(d->trans, 503, "Core Unreachable");
         }
     }
+}
+
+
+/* its answer may still come to another connection of ours */
+
+static ngx_uint_t
+ngx_http_ims_trans_waits(ims_trans_t *t)
+{
+    return t->invite && t->provisional;
 }
 
 
@@ -381,8 +400,7 @@ ngx_http_ims_trans_again(ims_trans_t *t)
     d = t->data;
     now = ims_boottime_ms();
 
-    if (d->resent || (t->invite && t->provisional)) {
-        /* its answer may still come to another connection of ours */
+    if (d->resent || ngx_http_ims_trans_waits(t)) {
         return;
     }
 

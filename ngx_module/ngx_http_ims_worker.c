@@ -37,6 +37,7 @@ ngx_http_ims_worker_init(ngx_http_ims_worker_t *w)
     ngx_queue_init(&w->sessions);
     ngx_queue_init(&w->recheck);
     ngx_queue_init(&w->pending);
+    ngx_queue_init(&w->cancels);
 
     if (ngx_http_ims_pool_client_init(w) != NGX_OK) {
         return NGX_ERROR;

@@ -26,7 +26,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(16);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(24);
 
 ims_keys($t);
 ims_pool($t);
@@ -61,8 +61,9 @@ $core->request();
 $core->send($in, ImsCall::core_request($d, 'INVITE', call_id => 'i2'));
 $core->send($in, ImsCall::core_request($d, 'MESSAGE', call_id => 'm2'));
 is(($core->request())[0]->{status}, 100, '100 to the core');
-is($d->answer()->{method}, $_, "$_ to the silent client")
-    for qw/ INVITE MESSAGE /;
+my $invite = $d->answer();
+is($invite->{method}, 'INVITE', 'INVITE to the silent client');
+is($d->answer()->{method}, 'MESSAGE', 'MESSAGE to the silent client');
 
 # what comes of them, by Call-ID: status and seconds
 
@@ -91,13 +92,36 @@ is("@other", '', 'nothing else was sent to the core');
 
 is($ringing->far_reply(200, 'OK')->{status}, 200, 'and is answered');
 
-# the late answer of the core is for nobody; that call is ended
+# late signs of life are for nobody: what rings is cancelled, and an answer is
+# hung up
 
-$core->send($silent->{link}, sip_reply($silent->{invite}, 200, 'OK',
-    to_tag => 'late', extra => ["Record-Route: $silent->{core_route}",
-        'Contact: <sip:bob@192.0.2.1>']));
-my $a = $c->answer(1);
-ok(!defined $a || $a->{status} == 200, 'a late 200 does no harm');
+my @late = (to_tag => 'late', extra => [
+    "Record-Route: $silent->{core_route}", 'Contact: <sip:bob@192.0.2.1>']);
+
+$core->send($silent->{link},
+    sip_reply($silent->{invite}, 180, 'Ringing', @late));
+my ($m) = $core->request();
+is($m ? $m->{method} : 'nothing', 'CANCEL', 'late 180 of the core: CANCEL');
+is(sip_header($m, 'Via'), sip_header($silent->{invite}, 'Via'),
+    'of that INVITE');
+
+$core->send($silent->{link}, sip_reply($silent->{invite}, 200, 'OK', @late));
+for (qw/ ACK BYE /) {
+    ($m) = $core->request();
+    is($m ? $m->{method} : 'nothing', $_, "late 200 of the core: $_");
+}
+ok(!defined $c->{ws}->recv(0.2), 'the caller hears nothing of it');
+
+$d->send(sip_reply($invite, 180, 'Ringing', to_tag => 'd', extra =>
+    [map { "Record-Route: $_" } sip_headers($invite, 'Record-Route')]));
+$m = $d->answer();
+is($m ? $m->{method} : 'nothing', 'CANCEL', 'late 180 of the client: CANCEL');
+is(sip_header($m, 'Via'), sip_header($invite, 'Via'), 'of its INVITE');
+$d->send(sip_reply($m, 200, 'OK'));
+$d->send(sip_reply($invite, 487, 'Request Terminated', to_tag => 'd'));
+$m = $d->answer();
+is($m ? $m->{method} : 'nothing', 'ACK', 'ACK of its 487');
+ok($core->silent(0.2), 'the core hears nothing of it');
 
 ok($c->alive() && $d->alive(), 'the flows are there');
 is(ims_status()->{counters}{core_timeout}, 5, 'counted');
