@@ -24,7 +24,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(261);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(276);
 
 ims_keys($t);
 ims_pool($t, size => 20);
@@ -245,6 +245,30 @@ for my $bad ('-1', '5 5', '"60"', '99999999999', 'x') {
     $core->reply($link, $m, 200, 'OK') for 1 .. 3;
     is($c->answer()->{status}, 200, 'three times 200');
     ok(!defined $c->{ws}->recv(0.2), 'is one');
+}
+
+# answers of a client: none of them tells the core that the edge is overloaded
+
+{
+    for (['MESSAGE', 503, 500], ['MESSAGE', 408, 504], ['MESSAGE', 480, 480],
+         ['INVITE', 503, 500], ['INVITE', 408, 408], ['INVITE', 603, 603])
+    {
+        my ($method, $status, $told) = @$_;
+        my $via = ["SIP/2.0/TCP 127.0.0.1:" . port(8060)
+            . ";branch=z9hG4bKa$method$status"];
+        my $text = ImsCall::core_request($c, $method, via => $via);
+        $core->send($in, $text);
+        $core->request() if $method eq 'INVITE';
+        $m = $c->answer();
+        $c->send(sip_reply($m, $status, 'Client Says',
+            extra => ['Retry-After: 3600']));
+        ($r) = $core->request();
+        is($r->{status}, $told, "client's $status of $method");
+        is(sip_header($r, 'Retry-After'), $told == $status ? 3600 : undef,
+            "its Retry-After");
+        is($c->answer()->{method}, 'ACK', "ACK of that $status")
+            if $method eq 'INVITE';
+    }
 }
 
 # requests that go no further
