@@ -732,13 +732,17 @@ typedef struct {
     uint16_t                      instance_len;     /* 0: none */
     uint16_t                      contact_len;
     uint16_t                      aor_len;
+    uint16_t                      charging_len;
     unsigned                      pending:1;
     unsigned                      broken:1;         /* its link was lost */
     unsigned                      resent:1;
     unsigned                      cancelling:1;     /* in worker->cancels */
     u_char                        text[];           /* REGISTER: instance,
                                                        Contact, canonical To;
-                                                       de-REGISTER: IMPU */
+                                                       de-REGISTER: IMPU;
+                                                       of the core: its
+                                                       P-Charging-Vector behind
+                                                       a ";" */
 } ngx_http_ims_trans_data_t;
 
 /*

@@ -197,6 +197,7 @@ ngx_http_ims_flow_take(ngx_http_ims_session_t *s, ims_reg_grant_t *grant,
 
     ngx_http_ims_flow_tell_old(view->owner, slot, generation);
     ngx_http_ims_flow_own(s, slot, generation);
+    s->dialogs = data->dialogs;
 
     ngx_http_ims_flow_registered(s, ngx_http_ims_flow_bound(w, slot, 1));
 

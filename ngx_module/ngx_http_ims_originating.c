@@ -449,13 +449,7 @@ ngx_http_ims_originating_identity(ngx_http_ims_session_t *s,
     ims_sip_edit_append(ed, "P-Charging-Vector",
                         ims_sip_edit_cat(ed, parts, 5));
 
-    if (s->conf->access_network.len) {
-        parts[0] = ngx_http_ims_str(&s->conf->access_network);
-        parts[1] = IMS_STR(";network-provided");
-
-        ims_sip_edit_append(ed, "P-Access-Network-Info",
-                            ims_sip_edit_cat(ed, parts, 2));
-    }
+    ngx_http_ims_proxy_access(ed, s->conf);
 }
 
 

@@ -12,6 +12,8 @@
 static void ngx_http_ims_proxy_key(ims_trans_key_t *key,
     ngx_http_ims_session_t *s, const ims_sip_msg_t *m, ngx_uint_t direction,
     u_char *buf, size_t size);
+static ims_str_t ngx_http_ims_proxy_charging(const ims_sip_msg_t *m,
+    ngx_uint_t direction);
 static ims_sip_msg_t *ngx_http_ims_proxy_received(ims_trans_t *t,
     unsigned flags);
 static void ngx_http_ims_proxy_answer_client(ims_trans_t *t,
@@ -134,6 +136,7 @@ ngx_http_ims_proxy_record(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     ngx_uint_t direction, ims_trans_t **tp)
 {
     u_char                      sent_by[NGX_HTTP_IMS_SENT_BY];
+    ims_str_t                   charging;
     ngx_uint_t                  procedure;
     ims_trans_t                *t;
     ims_trans_rc_t              rc;
@@ -159,13 +162,21 @@ ngx_http_ims_proxy_record(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     procedure = direction == IMS_TRANS_TO_CORE ? NGX_HTTP_IMS_TRANS_TO_CORE
                                                : NGX_HTTP_IMS_TRANS_TO_WIC;
 
-    d = ngx_http_ims_trans_data(t, procedure, 0);
+    charging = ngx_http_ims_proxy_charging(m, direction);
+
+    d = ngx_http_ims_trans_data(t, procedure, charging.n + 1);
     if (d == NULL) {
         ims_trans_free(w->trans, t);
         return NGX_BUSY;
     }
 
     d->serial = s->serial;
+
+    if (charging.n) {
+        d->text[0] = ';';
+        ngx_memcpy(d->text + 1, charging.p, charging.n);
+        d->charging_len = (uint16_t) (charging.n + 1);
+    }
 
     t->invite = m->method_id == IMS_SIP_M_INVITE;
     t->in_dialog = m->to_tag.p != NULL;
@@ -179,6 +190,25 @@ ngx_http_ims_proxy_record(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     *tp = t;
 
     return NGX_OK;
+}
+
+
+/* what the core's request says of charging, its responses say, too */
+
+static ims_str_t
+ngx_http_ims_proxy_charging(const ims_sip_msg_t *m, ngx_uint_t direction)
+{
+    ims_str_t  value;
+
+    if (direction != IMS_TRANS_TO_WIC
+        || m->count[IMS_SIP_H_P_CHARGING_VECTOR] == 0)
+    {
+        return IMS_STR_NULL;
+    }
+
+    value = ims_sip_hdr_value(m, IMS_SIP_H_P_CHARGING_VECTOR);
+
+    return value.n <= NGX_HTTP_IMS_CHARGING ? value : IMS_STR_NULL;
 }
 
 
@@ -246,6 +276,21 @@ ngx_http_ims_proxy_dialog(const ims_sip_msg_t *m)
 
     default:
         return 0;
+    }
+}
+
+
+void
+ngx_http_ims_proxy_access(ims_sip_edit_t *ed, ngx_http_ims_loc_conf_t *conf)
+{
+    ims_str_t  parts[2];
+
+    if (conf->access_network.len) {
+        parts[0] = ngx_http_ims_str(&conf->access_network);
+        parts[1] = IMS_STR(";network-provided");
+
+        ims_sip_edit_append(ed, "P-Access-Network-Info",
+                            ims_sip_edit_cat(ed, parts, 2));
     }
 }
 

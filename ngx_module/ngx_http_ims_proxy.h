@@ -20,6 +20,7 @@
 #define NGX_HTTP_IMS_TIMER_B      (64 * NGX_HTTP_IMS_T1)
 #define NGX_HTTP_IMS_TIMER_C      185000            /* ms, RFC 3261 16.6 */
 #define NGX_HTTP_IMS_NON_INVITE   30000             /* ms; then 504 */
+#define NGX_HTTP_IMS_CHARGING     1024              /* bytes kept of it */
 #define NGX_HTTP_IMS_HOLD         5000              /* ms without connection */
 
 
@@ -50,6 +51,9 @@ ims_str_t ngx_http_ims_proxy_branch(ngx_http_ims_session_t *s,
 void ngx_http_ims_proxy_max_forwards(ims_sip_edit_t *ed);
 /* does this request make a dialog */
 ngx_uint_t ngx_http_ims_proxy_dialog(const ims_sip_msg_t *m);
+/* P-Access-Network-Info, if the edge says where its clients are */
+void ngx_http_ims_proxy_access(ims_sip_edit_t *ed,
+    ngx_http_ims_loc_conf_t *conf);
 /* "<sip:token@advertise;transport=tcp;lr>" in the editor's arena */
 ims_str_t ngx_http_ims_proxy_route(ims_sip_edit_t *ed,
     ngx_http_ims_main_conf_t *imcf, const u_char *token, size_t n);

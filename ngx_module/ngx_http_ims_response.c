@@ -22,7 +22,10 @@ static ngx_uint_t ngx_http_ims_response_routes_fit(ims_trans_t *t,
     ims_sip_msg_t *m);
 static ngx_uint_t ngx_http_ims_response_own_route(ims_trans_t *t,
     ims_sip_msg_t *m);
-static size_t ngx_http_ims_response_to_core(ims_trans_t *t, ims_sip_msg_t *m);
+static size_t ngx_http_ims_response_to_core(ngx_http_ims_session_t *s,
+    ims_trans_t *t, ims_sip_msg_t *m);
+static void ngx_http_ims_response_charging(ngx_http_ims_session_t *s,
+    ims_sip_edit_t *ed, ims_trans_t *t);
 static size_t ngx_http_ims_response_to_client(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m);
 static void ngx_http_ims_response_record_route(ngx_http_ims_session_t *s,
@@ -92,7 +95,7 @@ ngx_http_ims_response_of_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 
     if (m->status > 100) {
 
-        n = ngx_http_ims_response_to_core(t, m);
+        n = ngx_http_ims_response_to_core(s, t, m);
 
         if (n == 0) {
             ngx_http_ims_proxy_answer(t, 500, "Bad Response Of The Client",
@@ -242,13 +245,15 @@ ngx_http_ims_response_own_route(ims_trans_t *t, ims_sip_msg_t *m)
     id.generation = t->generation;
 
     return ims_proxy_routes(m, IMS_SIP_H_RECORD_ROUTE, &rr)
-           && ims_proxy_our_route(&rr, w->main->flow_keys, &id, m->call_id)
-              == 0;
+           && rr.n
+           && ims_proxy_is_ours(rr.uri[0], w->main->flow_keys, &id,
+                                m->call_id);
 }
 
 
 static size_t
-ngx_http_ims_response_to_core(ims_trans_t *t, ims_sip_msg_t *m)
+ngx_http_ims_response_to_core(ngx_http_ims_session_t *s, ims_trans_t *t,
+    ims_sip_msg_t *m)
 {
     ims_str_t               parts[3];
     const char             *reason;
@@ -280,7 +285,44 @@ ngx_http_ims_response_to_core(ims_trans_t *t, ims_sip_msg_t *m)
                             ims_sip_edit_cat(ed, parts, 3));
     }
 
+    ngx_http_ims_response_charging(s, ed, t);
+    ngx_http_ims_proxy_access(ed, s->conf);
+
     return ngx_http_ims_proxy_flatten(ed, NGX_LOG_INFO, w->log);
+}
+
+
+/* the request's P-Charging-Vector, and where it ended (RFC 7315 5.6) */
+
+static void
+ngx_http_ims_response_charging(ngx_http_ims_session_t *s, ims_sip_edit_t *ed,
+    ims_trans_t *t)
+{
+    int                         rc;
+    ims_str_t                   params, parts[4];
+    ims_sip_param_t             ioi;
+    ngx_http_ims_trans_data_t  *d;
+
+    d = t->data;
+
+    if (d->charging_len == 0) {
+        return;
+    }
+
+    params = ims_str_set(d->text, d->charging_len);
+    rc = ims_sip_param_find(params, "term-ioi", &ioi);
+
+    if (rc < 0) {
+        return;
+    }
+
+    parts[0] = ims_str_range(params.p + 1, params.p + params.n);
+    parts[1] = IMS_STR(";term-ioi=\"");
+    parts[2] = ims_flow_home(ims_flow_peek(s->main->flows, s->slot));
+    parts[3] = IMS_STR("\"");
+
+    ims_sip_edit_append(ed, "P-Charging-Vector",
+                        ims_sip_edit_cat(ed, parts, rc == 0 ? 4 : 1));
 }
 
 
@@ -449,22 +491,40 @@ ngx_http_ims_response_record_route(ngx_http_ims_session_t *s,
 }
 
 
-/* a flow counts its calls, so that a drain lets them end */
+/*
+ * A flow counts its calls, so that a drain lets them end.  The count is in its
+ * slot, too, for whoever takes it over.
+ */
 
 static void
 ngx_http_ims_response_dialogs(ngx_http_ims_session_t *s, ims_trans_t *t,
     ims_sip_msg_t *m)
 {
-    if (m->status / 100 != 2 || t->state >= IMS_TRANS_COMPLETED) {
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
+    if (t->state >= IMS_TRANS_COMPLETED) {
         return;
     }
 
-    if (t->invite && !t->in_dialog) {
+    if (t->invite && !t->in_dialog && m->status / 100 == 2) {
         s->dialogs++;
 
-    } else if (t->method == IMS_SIP_M_BYE && s->dialogs) {
+    } else if (t->method == IMS_SIP_M_BYE && s->dialogs && m->status >= 200
+               && m->status != 401 && m->status != 407)
+    {
+        /* whatever the answer is, the call is over (RFC 3261 15.1.1) */
         s->dialogs--;
+
+    } else {
+        return;
     }
+
+    w->data = *ims_flow_peek(s->main->flows, s->slot);
+    w->data.dialogs = (uint32_t) s->dialogs;
+
+    (void) ims_flow_write(s->main->flows, s->slot, s->owner, &w->data);
 }
 
 

@@ -24,12 +24,13 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(276);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(311);
 
 ims_keys($t);
 ims_pool($t, size => 20);
 
-$t->write_file_expand('nginx.conf', ims_conf($t, workers => 3));
+$t->write_file_expand('nginx.conf', ims_conf($t, workers => 3,
+    ws => 'ims_access_network IEEE-802.11;'));
 $t->run();
 
 ###############################################################################
@@ -491,6 +492,94 @@ for my $branch ('', ';branch=1', ';branch=z9hG4bK') {
     is($m->{ruri}, 'tel:+4930999', 'tel URI as destination');
     $core->reply($link, $m, 200, 'OK');
     $c->answer();
+}
+
+# a call to oneself: through the edge twice, each end with its own dialog
+
+{
+    my $call = ImsCall->calls($c, $core, until => 'invite');
+    my $invite = $call->{invite};
+
+    $core->send($in, ImsCall::core_request($c, 'INVITE', rr =>
+        [ImsCall::far_route(), $call->{core_route}],
+        call_id => $call->{call_id}, from => $c->{id}{impu},
+        from_tag => $call->{wic_tag}));
+    is(($core->request())[0]->{status}, 100, 'to oneself: 100');
+    $m = $c->answer();
+    is($m->{method}, 'INVITE', 'to oneself: INVITE comes back');
+    my @rr = ImsCall::values_of($m, 'Record-Route');
+    is(scalar @rr, 3, 'with both values of the edge');
+
+    $c->send(sip_reply($m, 200, 'OK', to_tag => 'self',
+        contact => '<' . $c->{ua}->contact() . '>',
+        extra => ['Record-Route: ' . join ', ', @rr]));
+    ($r) = $core->request();
+    is($r ? $r->{status} : 'nothing', 200, 'the answer passes');
+
+    $core->send($call->{link}, sip_reply($invite, 200, 'OK',
+        to_tag => 'self', extra => ['Record-Route: ' . join ', ', @rr]));
+    $a = $c->answer();
+    is($a->{status}, 200, 'and comes back to the caller');
+
+    my @route = reverse ImsCall::values_of($a, 'Record-Route');
+    $c->send($call->from_client('BYE', to_tag => 'self', routes => \@route));
+    ($m, $link) = $core->request();
+    is($m ? $m->{method} : 'nothing', 'BYE', 'who can hang up');
+    is(join('|', sip_headers($m, 'Route')), "$route[1]|$route[2]",
+        'by all nodes of the call');
+    $core->reply($link, $m, 200, 'OK');
+    $c->answer();
+
+    $c->send($call->from_client('INFO', from_tag => 'self',
+        to_tag => $call->{wic_tag}, routes => \@rr));
+    ($m, $link) = $core->request();
+    is($m ? $m->{method} : 'nothing', 'INFO', 'and so can who was called');
+    $core->reply($link, $m, 200, 'OK');
+    $c->answer();
+}
+
+# charging and access: the edge's word in requests and responses
+
+{
+    my @own = ('P-Charging-Vector: icid-value=mine',
+        'P-Access-Network-Info: X;network-provided');
+
+    my ($m, $link) = sent('MESSAGE', @own);
+    like(join('|', sip_headers($m, 'P-Charging-Vector')),
+        qr/^icid-value="[0-9a-f]{32}";orig-ioi="ims\.example"$/,
+        'request: an icid of its own');
+    is(join('|', sip_headers($m, 'P-Access-Network-Info')),
+        'IEEE-802.11;network-provided', 'and where the client is');
+    $core->reply($link, $m, 200, 'OK');
+    $c->answer();
+
+    for (['icid-value="a b;c";orig-ioi=far.example',
+          'icid-value="a b;c";orig-ioi=far.example;term-ioi="ims.example"'],
+         ['icid-value=x;term-ioi=y', 'icid-value=x;term-ioi=y'],
+         ['icid-value="x', ''], ['icid-value=' . 'x' x 1100, ''],
+         ['', ''])
+    {
+        my ($theirs, $told) = @$_;
+
+        $core->send($in, ImsCall::core_request($c, 'INVITE', extra =>
+            [$theirs ne '' ? "P-Charging-Vector: $theirs" : ()]));
+        $core->request();
+        $m = $c->answer();
+        unlike($m->{text}, qr/P-Charging/, 'the client sees nothing of it');
+
+        for my $status (180, 486) {
+            $c->send(sip_reply($m, $status, 'X', to_tag => 'x',
+                extra => [@own, 'Record-Route: '
+                          . sip_header($m, 'Record-Route')]));
+            ($r) = $core->request();
+            is($r->{status} . ' ' . join('|',
+                sip_headers($r, 'P-Charging-Vector')), "$status $told",
+                substr "response to $theirs", 0, 60);
+            is(join('|', sip_headers($r, 'P-Access-Network-Info')),
+                'IEEE-802.11;network-provided', 'and where the client is');
+        }
+        $c->answer();
+    }
 }
 
 # two devices of one user

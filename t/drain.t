@@ -99,6 +99,11 @@ $_->registered($core) for @clients;
 my $caller = $clients[0];
 call($caller);
 
+# it comes back meanwhile: the call is still one
+
+$caller->connect();
+$caller->registered($core);
+
 my ($worker) = workers();
 my %closed = map { $_ => undef } 0 .. $#clients;
 my ($link) = ($core->links())[-1];

@@ -54,9 +54,14 @@ bool ims_proxy_loose(ims_str_t uri);
 /* User part of a sip URI, {NULL, 0} if there is none: a flow token's place. */
 ims_str_t ims_proxy_user(ims_str_t uri);
 
+/* Is that URI of Record-Route ours, in the dialog of that Call-ID? */
+bool ims_proxy_is_ours(ims_str_t uri, const ims_flow_keys_t *keys,
+    const ims_flow_id_t *id, ims_str_t call_id);
+
 /*
- * Which of the values is ours in the dialog of that Call-ID on that flow; -1:
- * none.
+ * Which of the values that came back for a request of the client is ours; -1:
+ * none.  The edge is its first proxy, so it is the last one that fits: a call
+ * to oneself has gone through the edge twice.
  */
 int ims_proxy_our_route(const ims_proxy_routes_t *r,
     const ims_flow_keys_t *keys, const ims_flow_id_t *id, ims_str_t call_id);

@@ -64,23 +64,30 @@ ims_proxy_user(ims_str_t uri)
 }
 
 
+bool
+ims_proxy_is_ours(ims_str_t uri, const ims_flow_keys_t *keys,
+    const ims_flow_id_t *id, ims_str_t call_id)
+{
+    ims_flow_token_t  tok;
+
+    return ims_flow_token_core(keys, ims_proxy_user(uri), call_id, &tok)
+           == IMS_FLOW_TOKEN_OK
+           && tok.kind != IMS_FLOW_TOKEN_PATH
+           && tok.id.slot == id->slot
+           && tok.id.generation == id->generation;
+}
+
+
 int
 ims_proxy_our_route(const ims_proxy_routes_t *r, const ims_flow_keys_t *keys,
     const ims_flow_id_t *id, ims_str_t call_id)
 {
-    unsigned          i;
-    ims_flow_token_t  tok;
+    unsigned  i;
 
-    for (i = 0; i < r->n; i++) {
+    for (i = r->n; i > 0; i--) {
 
-        if (ims_flow_token_core(keys, ims_proxy_user(r->uri[i]), call_id,
-                                &tok)
-            == IMS_FLOW_TOKEN_OK
-            && tok.kind != IMS_FLOW_TOKEN_PATH
-            && tok.id.slot == id->slot
-            && tok.id.generation == id->generation)
-        {
-            return (int) i;
+        if (ims_proxy_is_ours(r->uri[i - 1], keys, id, call_id)) {
+            return (int) i - 1;
         }
     }
 

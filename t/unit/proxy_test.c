@@ -319,6 +319,38 @@ route_of_ours(void **state)
 }
 
 
+/* of a call to oneself: both values are ours, the caller's is the last */
+
+static void
+route_of_ours_twice(void **state)
+{
+    size_t              n;
+    char                text[512];
+    uint8_t             token[IMS_FLOW_TOKEN_MAX];
+    ims_flow_keys_t     keys;
+    ims_proxy_routes_t  r;
+
+    (void) state;
+
+    assert_true(ims_flow_keys_parse(&keys, ims_str_z(KEY)));
+
+    n = ims_flow_token_rr(&keys, &id, IMS_STR("call-1"), token);
+
+    (void) snprintf(text, sizeof(text),
+                    "Record-Route: <sip:%.*s@h:1;lr>, <sip:far@h;lr>, "
+                    "<sip:%.*s@h:1;lr>\r\n",
+                    (int) n, (const char *) token,
+                    (int) n, (const char *) token);
+
+    assert_true(ims_proxy_routes(message(text), IMS_SIP_H_RECORD_ROUTE, &r));
+    assert_int_equal(ims_proxy_our_route(&r, &keys, &id, IMS_STR("call-1")),
+                     2);
+    assert_true(ims_proxy_is_ours(r.uri[0], &keys, &id, IMS_STR("call-1")));
+    assert_false(ims_proxy_is_ours(r.uri[1], &keys, &id, IMS_STR("call-1")));
+    assert_false(ims_proxy_is_ours(r.uri[0], &keys, &id, IMS_STR("call-2")));
+}
+
+
 typedef struct {
     uint8_t  via[16];
     uint8_t  rr[16];
@@ -512,6 +544,7 @@ main(void)
         cmocka_unit_test(routes_too_many),
         cmocka_unit_test(route_parts),
         cmocka_unit_test(route_of_ours),
+        cmocka_unit_test(route_of_ours_twice),
         cmocka_unit_test(hashes_do_not_see_the_form),
         cmocka_unit_test(hashes_see_every_change),
         cmocka_unit_test(hashes_skip),
