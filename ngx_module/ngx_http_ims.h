@@ -733,6 +733,8 @@ typedef struct {
     uint16_t                      contact_len;
     uint16_t                      aor_len;
     uint16_t                      charging_len;
+    uint16_t                      reason_len;
+    u_char                       *reason;           /* of a CANCEL, malloc'd */
     unsigned                      pending:1;
     unsigned                      broken:1;         /* its link was lost */
     unsigned                      resent:1;

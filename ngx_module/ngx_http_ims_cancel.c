@@ -10,7 +10,10 @@
 #include "ngx_http_ims_proxy.h"
 
 
-static void ngx_http_ims_cancel_start(ims_trans_t *t);
+static void ngx_http_ims_cancel_start(ims_trans_t *t,
+    const ims_sip_msg_t *m);
+static void ngx_http_ims_cancel_reason(ims_trans_t *t,
+    const ims_sip_msg_t *m);
 static ngx_int_t ngx_http_ims_cancel_make(ims_trans_t *t);
 static void ngx_http_ims_cancel_write(ims_trans_t *t, size_t n);
 static ims_sip_msg_t *ngx_http_ims_cancel_sent(ims_trans_t *t);
@@ -29,7 +32,7 @@ ngx_http_ims_cancel_of_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
     }
 
     ngx_http_ims_reply(s, m, 200, "OK", NULL);
-    ngx_http_ims_cancel_start(t);
+    ngx_http_ims_cancel_start(t, m);
 }
 
 
@@ -48,19 +51,53 @@ ngx_http_ims_cancel_of_core(ngx_http_ims_session_t *s,
     }
 
     ngx_http_ims_ingress_reply(in, m, 200, "OK", NULL);
-    ngx_http_ims_cancel_start(t);
+    ngx_http_ims_cancel_start(t, m);
 }
 
 
 static void
-ngx_http_ims_cancel_start(ims_trans_t *t)
+ngx_http_ims_cancel_start(ims_trans_t *t, const ims_sip_msg_t *m)
 {
     if (t->state >= IMS_TRANS_COMPLETED || t->cancelled) {
         return;
     }
 
+    ngx_http_ims_cancel_reason(t, m);
+
     t->cancelled = 1;
     ngx_http_ims_cancel_send(t);
+}
+
+
+/*
+ * A phone that rang beside another one that was answered is told so, and lists
+ * no missed call (RFC 3326).
+ */
+
+static void
+ngx_http_ims_cancel_reason(ims_trans_t *t, const ims_sip_msg_t *m)
+{
+    ims_str_t                   value;
+    ngx_http_ims_trans_data_t  *d;
+
+    d = t->data;
+
+    if (m->count[IMS_SIP_H_REASON] == 0 || d->reason) {
+        return;
+    }
+
+    value = ims_sip_hdr_value(m, IMS_SIP_H_REASON);
+
+    if (value.n > NGX_HTTP_IMS_REASON) {
+        return;
+    }
+
+    d->reason = ngx_alloc(value.n, ngx_http_ims_worker->log);
+
+    if (d->reason) {
+        ngx_memcpy(d->reason, value.p, value.n);
+        d->reason_len = (uint16_t) value.n;
+    }
 }
 
 
@@ -115,11 +152,13 @@ ngx_http_ims_cancel_now(ims_trans_t *t)
 static ngx_int_t
 ngx_http_ims_cancel_make(ims_trans_t *t)
 {
-    ptrdiff_t               n;
-    ims_sip_msg_t          *sent;
-    ngx_http_ims_worker_t  *w;
+    ptrdiff_t                   n;
+    ims_sip_msg_t              *sent;
+    ngx_http_ims_worker_t      *w;
+    ngx_http_ims_trans_data_t  *d;
 
     w = ngx_http_ims_worker;
+    d = t->data;
 
     sent = ngx_http_ims_cancel_sent(t);
 
@@ -128,7 +167,8 @@ ngx_http_ims_cancel_make(ims_trans_t *t)
     }
 
     n = ims_proxy_hop(w->hop, w->hop_size, sent, IMS_STR("CANCEL"),
-                      ims_sip_hdr_value(sent, IMS_SIP_H_TO));
+                      ims_sip_hdr_value(sent, IMS_SIP_H_TO),
+                      ims_str_set(d->reason, d->reason_len));
     if (n < 0) {
         return NGX_ERROR;
     }
@@ -194,7 +234,7 @@ ngx_http_ims_cancel_ack(ims_trans_t *t, const ims_sip_msg_t *m)
     }
 
     n = ims_proxy_hop(w->hop, w->hop_size, sent, IMS_STR("ACK"),
-                      ims_sip_hdr_value(m, IMS_SIP_H_TO));
+                      ims_sip_hdr_value(m, IMS_SIP_H_TO), IMS_STR_NULL);
     if (n > 0) {
         ngx_http_ims_cancel_write(t, (size_t) n);
     }

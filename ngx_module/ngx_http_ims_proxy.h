@@ -20,7 +20,8 @@
 #define NGX_HTTP_IMS_TIMER_B      (64 * NGX_HTTP_IMS_T1)
 #define NGX_HTTP_IMS_TIMER_C      185000            /* ms, RFC 3261 16.6 */
 #define NGX_HTTP_IMS_NON_INVITE   30000             /* ms; then 504 */
-#define NGX_HTTP_IMS_CHARGING     1024              /* bytes kept of it */
+#define NGX_HTTP_IMS_CHARGING     1024              /* bytes, of the header */
+#define NGX_HTTP_IMS_REASON       512               /* bytes, of a CANCEL's */
 #define NGX_HTTP_IMS_HOLD         5000              /* ms without connection */
 
 

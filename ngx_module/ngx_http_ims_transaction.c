@@ -133,6 +133,10 @@ ngx_http_ims_trans_forget(ims_trans_t *t)
 
     ngx_http_ims_cancel_done(t);
 
+    if (d->reason) {
+        ngx_free(d->reason);
+    }
+
     ngx_free(d);
     t->data = NULL;
 }

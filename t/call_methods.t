@@ -24,7 +24,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(311);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(332);
 
 ims_keys($t);
 ims_pool($t, size => 20);
@@ -210,6 +210,44 @@ for my $bad ('-1', '5 5', '"60"', '99999999999', 'x') {
     is($m->{method}, 'ACK', 'ACK of the 487 by the edge');
     like(sip_header($m, 'To'), qr/;tag=x$/, 'with its To tag');
     is($c->answer()->{status}, 487, '487 to the client');
+
+    # why a call is cancelled is told to the other side
+
+    my $why = 'SIP;cause=200;text="Call completed elsewhere", X;cause=1';
+
+    $d = ImsCall->called($c, $core, $in, until => 'ringing');
+    $core->send($in, ImsCall::core_request($c, 'CANCEL',
+        branch => $d->{branch}, call_id => $d->{call_id},
+        from_tag => $d->{far_tag}, extra => ["Reason: $why"]));
+    is(($core->request())[0]->{status}, 200, 'CANCEL with a Reason');
+    $m = $c->answer();
+    is(sip_header($m, 'Reason'), $why, 'which the client is told');
+    $c->send(sip_reply($m, 200, 'OK'));
+    is($d->reply(487, 'Terminated')->{status}, 487, 'and its end');
+    is($c->answer()->{method}, 'ACK', 'ACK of it');
+
+    $d = ImsCall->calls($c, $core, until => 'invite');
+    $c->send(cancel($d->{sent}) =~ s/^(CSeq: [^\r]*)/$1\r\nReason: $why/mr);
+    is($c->answer()->{status}, 200, 'one of the client, which is held');
+    $core->send($d->{link}, sip_reply($d->{invite}, 100, 'Trying'));
+    ($m) = $core->request();
+    is(sip_header($m, 'Reason'), $why, 'the core is told');
+    $core->reply($d->{link}, $m, 200, 'OK');
+    $core->reply($d->{link}, $d->{invite}, 487, 'Terminated');
+    is(($core->request())[0]->{method}, 'ACK', 'ACK of its 487');
+    is($c->answer()->{status}, 487, 'and its end');
+
+    $d = ImsCall->calls($c, $core, until => 'ringing');
+    $c->send(cancel($d->{sent}) =~ s/^(CSeq: [^\r]*)/"$1\r\nReason: "
+        . 'x' x 600/emr);
+    is($c->answer()->{status}, 200, 'a very long Reason');
+    ($m) = $core->request();
+    is("$m->{method} " . sip_headers($m, 'Reason'), 'CANCEL 0',
+        'is left out');
+    $core->reply($d->{link}, $m, 200, 'OK');
+    $core->reply($d->{link}, $d->{invite}, 487, 'Terminated');
+    is(($core->request())[0]->{method}, 'ACK', 'ACK of its 487');
+    is($c->answer()->{status}, 487, 'and its end');
 
     # a second CANCEL is a retransmission
 
@@ -580,6 +618,46 @@ for my $branch ('', ';branch=1', ';branch=z9hG4bK') {
         }
         $c->answer();
     }
+}
+
+# GRUU (RFC 5627): both kinds pass to the client, and bring it what is sent to
+# them. And how long an idle flow is kept (RFC 5626)
+
+{
+    my $g = ImsClient->new(user => 'gruu');
+    $g->send($g->{ua}->register());
+    ($m, $link) = $core->request();
+    like(sip_header($m, 'Supported'), qr/\bgruu\b/, 'GRUU is asked for');
+    my $gruu = ";pub-gruu=\"$g->{id}{impu};gr=urn:uuid:1\""
+        . ';temp-gruu="sip:tgruu.7hs@ims.example;gr"';
+    $core->reply($link, $m, 200, 'OK', contact => sip_header($m, 'Contact')
+        . $gruu, extra => ['Require: outbound']);
+    $a = $g->answer();
+    like(sip_header($a, 'Contact'), qr/\Q$gruu\E/, 'and given');
+    is(sip_header($a, 'Flow-Timer'), 45, 'Flow-Timer');
+    is(sip_header($a, 'Require'), 'outbound', 'Require: outbound');
+    ($g->{path}) = sip_header($m, 'Path') =~ /<(sip:[^>]+)>/;
+
+    for my $uri ("$g->{id}{impu};gr=urn:uuid:1", 'sip:tgruu.7hs@ims.example;gr')
+    {
+        $core->send($in, ImsCall::core_request($g, 'MESSAGE', ruri => $uri));
+        $m = $g->answer();
+        is($m ? $m->{ruri} : 'nothing', $uri, 'a message to it');
+        $g->send(sip_reply($m, 200, 'OK'));
+        is(($core->request())[0]->{status}, 200, 'answered');
+    }
+
+    $g->send($g->{ua}->request('INVITE', to => 'sip:bob@ims.example',
+        extra => ["Contact: <$g->{id}{impu};gr=urn:uuid:1>",
+                  'Supported: gruu']));
+    ($m, $link) = $core->request();
+    is(sip_header($m, 'Contact'), "<$g->{id}{impu};gr=urn:uuid:1>",
+        'as Contact of a call');
+    $g->answer();
+    $core->reply($link, $m, 486, 'Busy');
+    $core->request();
+    $g->answer();
+    $g->{ws}->close();
 }
 
 # two devices of one user

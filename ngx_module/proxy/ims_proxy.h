@@ -84,10 +84,11 @@ bool ims_proxy_hashes(const ims_sip_msg_t *m, unsigned skip_via,
 /*
  * CANCEL (RFC 3261 9.1) or ACK of a non-2xx (17.1.1.3) for a request that we
  * sent: its top Via, its Route.  to: the To value, of the response for an ACK.
+ * reason: why it is cancelled (RFC 3326), {NULL, 0}: nothing is said of it.
  * The length, or -1 if it does not fit.
  */
 ptrdiff_t ims_proxy_hop(uint8_t *dst, size_t cap, const ims_sip_msg_t *sent,
-    ims_str_t method, ims_str_t to);
+    ims_str_t method, ims_str_t to, ims_str_t reason);
 
 /*
  * A request inside the dialog that a 2xx of our INVITE has made, as the

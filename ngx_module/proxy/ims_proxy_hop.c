@@ -17,7 +17,7 @@ ims_proxy_line(ims_out_t *o, const char *name, ims_str_t value)
 
 ptrdiff_t
 ims_proxy_hop(uint8_t *dst, size_t cap, const ims_sip_msg_t *sent,
-    ims_str_t method, ims_str_t to)
+    ims_str_t method, ims_str_t to, ims_str_t reason)
 {
     uint16_t   i;
     ims_out_t  o;
@@ -46,7 +46,13 @@ ims_proxy_hop(uint8_t *dst, size_t cap, const ims_sip_msg_t *sent,
     ims_out_u64(&o, sent->cseq);
     ims_out_c(&o, ' ');
     ims_out_str(&o, method);
-    ims_out_z(&o, "\r\nContent-Length: 0\r\n\r\n");
+    ims_out_z(&o, "\r\n");
+
+    if (reason.n) {
+        ims_proxy_line(&o, "Reason", reason);
+    }
+
+    ims_out_z(&o, "Content-Length: 0\r\n\r\n");
 
     return o.over ? -1 : (ptrdiff_t) o.n;
 }

@@ -516,7 +516,7 @@ hop_messages(void **state)
                 "Require: 100rel\r\nP-Asserted-Identity: <sip:x@y>\r\n");
 
     n = ims_proxy_hop(out, sizeof(out), m, IMS_STR("CANCEL"),
-                      IMS_STR("<sip:bob@ims.example>;tag=far"));
+                      IMS_STR("<sip:bob@ims.example>;tag=far"), IMS_STR_NULL);
 
     assert_int_equal(n, sizeof(expected) - 1);
     assert_memory_equal(out, expected, (size_t) n);
@@ -524,11 +524,23 @@ hop_messages(void **state)
     /* it fits, or it is none */
 
     assert_int_equal(ims_proxy_hop(out, (size_t) n, m, IMS_STR("CANCEL"),
-                         IMS_STR("<sip:bob@ims.example>;tag=far")), n);
+                         IMS_STR("<sip:bob@ims.example>;tag=far"),
+                         IMS_STR_NULL), n);
     assert_int_equal(ims_proxy_hop(out, (size_t) n - 1, m, IMS_STR("CANCEL"),
-                         IMS_STR("<sip:bob@ims.example>;tag=far")), -1);
+                         IMS_STR("<sip:bob@ims.example>;tag=far"),
+                         IMS_STR_NULL), -1);
     assert_int_equal(ims_proxy_hop(out, 0, m, IMS_STR("ACK"),
-                         IMS_STR("<sip:bob@ims.example>")), -1);
+                         IMS_STR("<sip:bob@ims.example>"),
+                         IMS_STR_NULL), -1);
+
+    /* why it is cancelled */
+
+    n = ims_proxy_hop(out, sizeof(out), m, IMS_STR("CANCEL"),
+                      IMS_STR("<sip:bob@ims.example>"),
+                      IMS_STR("SIP;cause=200"));
+    assert_true(n > 0);
+    assert_non_null(strstr((char *) out, "CSeq: 7 CANCEL\r\n"
+                           "Reason: SIP;cause=200\r\nContent-Length: 0"));
 }
 
 
