@@ -1,6 +1,6 @@
 #!/usr/bin/perl
 
-# Tests for 50 flows with messages and calls while nginx is reloaded ten times
+# Tests for 200 flows with messages and calls while nginx is reloaded ten times
 # in a row: nothing is closed, lost or doubled.
 
 ###############################################################################
@@ -26,12 +26,12 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-use constant { FLOWS => 50, RELOADS => 10 };
+use constant { FLOWS => 200, RELOADS => 10 };
 
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(14);
 
 ims_keys($t);
-ims_pool($t, size => 100);
+ims_pool($t, size => 250);
 
 $t->write_file_expand('nginx.conf', ims_conf($t, workers => 2));
 $t->run();
@@ -60,7 +60,7 @@ for my $r (1 .. RELOADS) {
 }
 
 my $all = keys %sent;
-cmp_ok($all, '>', 3000, "$all messages sent");
+cmp_ok($all, '>', 15000, "$all messages sent");
 is(scalar(grep { !$seen{$_} } keys %sent), 0, 'none is lost')
     or diag join ' ', (grep { !$seen{$_} } sort keys %sent)[0 .. 9];
 is(scalar(grep { $seen{$_} > 1 } keys %seen), 0, 'none is doubled');
