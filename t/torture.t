@@ -76,7 +76,7 @@ my %expected = (
     # transactions, and application layer (3.2, 3.3)
 
     badbranch  => [ 400, 404, 'passed' ],
-    insuf      => [ 'dropped', 'dropped', 'dropped' ],
+    insuf      => [ 400, 400, 400 ],
     unkscm     => [ 416, 416, 416 ],
     novelsc    => [ 416, 416, 416 ],
     unksm2     => [ 400, 404, 'passed' ],

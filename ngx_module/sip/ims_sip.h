@@ -136,7 +136,7 @@ typedef struct {
 
     /*
      * True if this is a request (not ACK) of which enough was understood for
-     * ims_sip_reply(): Via, From, To, Call-ID, CSeq are in the message.
+     * ims_sip_reply(): Via and CSeq are in the message.
      */
     bool                answerable;
 } ims_sip_err_t;

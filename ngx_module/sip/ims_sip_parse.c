@@ -726,20 +726,12 @@ ims_sip_check_cseq(ims_sip_parser_t *pr)
 }
 
 
+/* What lacks From, To or Call-ID is told so without them (RFC 4475 3.3.1). */
+
 static bool
 ims_sip_answerable(const ims_sip_msg_t *m)
 {
-    unsigned  i;
-
-    if (!m->request || m->method.n == 0 || m->method_id == IMS_SIP_M_ACK) {
-        return false;
-    }
-
-    for (i = 0; i < IMS_SIP_NMANDATORY; i++) {
-        if (ims_sip_hdr_value(m, ims_sip_mandatory[i].id).n == 0) {
-            return false;
-        }
-    }
-
-    return true;
+    return m->request && m->method.n && m->method_id != IMS_SIP_M_ACK
+           && ims_sip_hdr_value(m, IMS_SIP_H_VIA).n
+           && ims_sip_hdr_value(m, IMS_SIP_H_CSEQ).n;
 }

@@ -54,7 +54,12 @@ ims_sip_reply(uint8_t *dst, size_t cap, const ims_sip_msg_t *m,
         v = ims_sip_hdr_value(m, copied[i].id);
 
         if (v.n == 0) {
-            return -1;
+
+            if (copied[i].id == IMS_SIP_H_CSEQ) {
+                return -1;
+            }
+
+            continue;
         }
 
         ims_out_z(o, copied[i].name);

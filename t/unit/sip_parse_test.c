@@ -330,10 +330,11 @@ test_missing(void **state)
     refused(LINE FROM TO CALL CSEQ END, 400, "Missing Via header");
     assert_false(err.answerable);
     refused(LINE VIA TO CALL CSEQ END, 400, "Missing From header");
-    assert_false(err.answerable);
+    assert_true(err.answerable);
     refused(LINE VIA FROM CALL CSEQ END, 400, "Missing To header");
     refused(LINE VIA FROM TO CSEQ END, 400, "Missing Call-ID header");
     refused(LINE VIA FROM TO CALL END, 400, "Missing CSeq header");
+    assert_false(err.answerable);
 }
 
 

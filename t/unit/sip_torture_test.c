@@ -68,7 +68,7 @@ static const torture_t  messages[] = {
 
     /* 3.2, 3.3, 3.4 */
     { "badbranch", 0, NULL, false },
-    { "insuf", 400, "Missing From header", false },
+    { "insuf", 400, "Missing From header", true },
     { "unkscm", 0, NULL, false },
     { "novelsc", 0, NULL, false },
     { "unksm2", 0, NULL, false },
