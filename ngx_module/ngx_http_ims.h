@@ -841,6 +841,8 @@ ngx_http_ims_link_t *ngx_http_ims_link_open_to(ngx_http_ims_addr_t *addr);
 
 #define NGX_HTTP_IMS_SEND_REQUEST   0   /* refused when the queue is full */
 #define NGX_HTTP_IMS_SEND_ALWAYS    1   /* responses, ACK, CANCEL */
+#define NGX_HTTP_IMS_SEND_SPARE     2   /* those of which there may be any
+                                           number: dropped when it is full */
 
 /*
  * Queue a message (copied).  It is dropped unwritten if its first byte cannot

@@ -241,12 +241,13 @@ ngx_http_ims_cancel_ack(ims_trans_t *t, const ims_sip_msg_t *m)
 }
 
 
-/* w->hop goes where the INVITE went */
+/* w->hop goes where the INVITE went; a CANCEL again only if there is room */
 
 static void
 ngx_http_ims_cancel_write(ims_trans_t *t, size_t n)
 {
     uint64_t                    late;
+    ngx_uint_t                  how;
     ngx_http_ims_link_t        *link;
     ngx_http_ims_worker_t      *w;
     ngx_http_ims_session_t     *s;
@@ -260,8 +261,10 @@ ngx_http_ims_cancel_write(ims_trans_t *t, size_t n)
 
         if (link) {
             late = ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B;
-            (void) ngx_http_ims_link_send(link, NGX_HTTP_IMS_SEND_ALWAYS,
-                                          w->hop, n, late);
+            how = d->cancelling ? NGX_HTTP_IMS_SEND_SPARE
+                                : NGX_HTTP_IMS_SEND_ALWAYS;
+
+            (void) ngx_http_ims_link_send(link, how, w->hop, n, late);
         }
 
         return;

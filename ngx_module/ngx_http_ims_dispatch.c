@@ -205,7 +205,9 @@ ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
 
         if (head->serial) {
             /* a client's, on its way out by a connection of ours */
-            ngx_http_ims_ingress_out(&in, data, n);
+            ngx_http_ims_ingress_out(&in, head->arg ? NGX_HTTP_IMS_SEND_SPARE
+                                                    : NGX_HTTP_IMS_SEND_ALWAYS,
+                                     data, n);
             return;
         }
 

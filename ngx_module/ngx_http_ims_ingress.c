@@ -72,7 +72,7 @@ ngx_http_ims_ingress_sent_by(ims_trans_ingress_t *in, const ims_sip_msg_t *m)
 
 void
 ngx_http_ims_ingress_send(const ims_trans_ingress_t *in, uint32_t slot,
-    uint32_t generation, u_char *data, size_t n)
+    uint32_t generation, ngx_uint_t how, u_char *data, size_t n)
 {
     ims_flow_dgram_t        head;
     ngx_http_ims_worker_t  *w;
@@ -86,6 +86,7 @@ ngx_http_ims_ingress_send(const ims_trans_ingress_t *in, uint32_t slot,
         head.node = (uint16_t) w->main->node;
         head.slot = slot;
         head.generation = generation;
+        head.arg = how == NGX_HTTP_IMS_SEND_SPARE;
         head.worker = in->worker;
         head.serial = in->serial;
         head.addr_len = in->addr_len;
@@ -98,15 +99,16 @@ ngx_http_ims_ingress_send(const ims_trans_ingress_t *in, uint32_t slot,
         /* that worker is dead, and its connections with it */
     }
 
-    ngx_http_ims_ingress_out(in, data, n);
+    ngx_http_ims_ingress_out(in, how, data, n);
 }
 
 
 void
-ngx_http_ims_ingress_out(const ims_trans_ingress_t *in, u_char *data,
-    size_t n)
+ngx_http_ims_ingress_out(const ims_trans_ingress_t *in, ngx_uint_t how,
+    u_char *data, size_t n)
 {
     uint64_t                late;
+    ngx_int_t               rc;
     ngx_http_ims_link_t    *link;
     ngx_http_ims_worker_t  *w;
 
@@ -119,11 +121,11 @@ ngx_http_ims_ingress_out(const ims_trans_ingress_t *in, u_char *data,
         link = ngx_http_ims_ingress_other(in);
     }
 
-    if (link == NULL
-        || ngx_http_ims_link_send(link, NGX_HTTP_IMS_SEND_ALWAYS, data, n,
-                                  late)
-           != NGX_OK)
-    {
+    rc = link ? ngx_http_ims_link_send(link, how, data, n, late) : NGX_ERROR;
+
+    /* what the queue has no room for was counted there */
+
+    if (rc != NGX_OK && rc != NGX_BUSY) {
         ngx_http_ims_count(response_lost);
         ngx_log_error(NGX_LOG_ERR, w->log, 0,
                       "response has no way back to the core");
@@ -204,5 +206,6 @@ ngx_http_ims_ingress_reply(const ims_trans_ingress_t *in,
     ngx_log_error(NGX_LOG_INFO, w->log, 0, "%*s of the core answered %ui: %s",
                   ngx_min(m->method.n, 32), m->method.p, status, reason);
 
-    ngx_http_ims_ingress_send(in, 0, 0, w->message, n);
+    ngx_http_ims_ingress_send(in, 0, 0, NGX_HTTP_IMS_SEND_ALWAYS, w->message,
+                              n);
 }

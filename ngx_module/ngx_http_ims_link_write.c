@@ -34,7 +34,7 @@ ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
 
     limit = ngx_http_ims_worker->main->link_queue;
 
-    if (how == NGX_HTTP_IMS_SEND_REQUEST && link->out_size + n > limit) {
+    if (how != NGX_HTTP_IMS_SEND_ALWAYS && link->out_size + n > limit) {
         ngx_http_ims_count(core_link_full);
         return NGX_BUSY;
     }
@@ -58,7 +58,7 @@ ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
     out->size = n;
     out->sent = 0;
     out->begun = 0;
-    out->always = (how == NGX_HTTP_IMS_SEND_ALWAYS);
+    out->always = (how != NGX_HTTP_IMS_SEND_REQUEST);
     ngx_memcpy(out->data, data, n);
 
     /* a full socket has been full since the last byte that it took */

@@ -531,7 +531,7 @@ ngx_http_ims_originating_ack(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 
     if (link) {
         late = ims_boottime_ms() + NGX_HTTP_IMS_FIRST_WRITE;
-        (void) ngx_http_ims_link_send(link, NGX_HTTP_IMS_SEND_ALWAYS,
+        (void) ngx_http_ims_link_send(link, NGX_HTTP_IMS_SEND_SPARE,
                                       w->message, n, late);
     }
 }

@@ -128,12 +128,12 @@ void ngx_http_ims_ingress_of_link(ims_trans_ingress_t *in,
     ngx_http_ims_link_t *link, const ims_sip_msg_t *m);
 void ngx_http_ims_ingress_of_dgram(ims_trans_ingress_t *in,
     const ims_flow_dgram_t *head, const ims_sip_msg_t *m);
-/* a response, whole, back to where the request came in */
+/* a response, whole, back to where the request came in; how: ..._SEND_ */
 void ngx_http_ims_ingress_send(const ims_trans_ingress_t *in, uint32_t slot,
-    uint32_t generation, u_char *data, size_t n);
+    uint32_t generation, ngx_uint_t how, u_char *data, size_t n);
 /* the same on a link of this worker, by serial, else by address */
-void ngx_http_ims_ingress_out(const ims_trans_ingress_t *in, u_char *data,
-    size_t n);
+void ngx_http_ims_ingress_out(const ims_trans_ingress_t *in, ngx_uint_t how,
+    u_char *data, size_t n);
 /* the edge's own answer to a request that came in there */
 void ngx_http_ims_ingress_reply(const ims_trans_ingress_t *in,
     const ims_sip_msg_t *m, ngx_uint_t status, const char *reason,

@@ -39,6 +39,7 @@ void
 ngx_http_ims_response_of_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 {
     size_t                  n;
+    ngx_uint_t              how;
     ims_trans_t            *t;
     ngx_http_ims_worker_t  *w;
 
@@ -103,7 +104,12 @@ ngx_http_ims_response_of_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
             return;
         }
 
-        ngx_http_ims_ingress_send(&t->ingress, t->slot, t->generation,
+        /* a client may send any number of these: no link is to break of it */
+
+        how = m->status < 200 || t->state == IMS_TRANS_ACCEPTED
+              ? NGX_HTTP_IMS_SEND_SPARE : NGX_HTTP_IMS_SEND_ALWAYS;
+
+        ngx_http_ims_ingress_send(&t->ingress, t->slot, t->generation, how,
                                   w->message, n);
     }
 

@@ -26,7 +26,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(68);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(80);
 
 ims_keys($t);
 ims_pool($t, size => 20);
@@ -78,6 +78,19 @@ for my $n (1 .. 4) {
     }
 
     ok(!defined $c->{ws}->recv(0.1), "$n: once");
+
+    # the client holds the call, on the new connection
+
+    $c->send($d[0]->from_client('INVITE', type => 'application/sdp',
+        body => "v=0\r\na=sendonly\r\n"));
+    ($m, $link) = $core->request();
+    is("$m->{method} $m->{body}", "INVITE v=0\r\na=sendonly\r\n",
+        "$n: re-INVITE to hold it");
+    $c->answer();
+    $core->reply($link, $m, 200, 'OK');
+    is($c->answer()->{status}, 200, "$n: answered");
+    $c->send($d[0]->from_client('ACK', cseq => $d[0]{cseq}));
+    is(($core->request())[0]->{method}, 'ACK', "$n: ACK of it");
 
     # both sides end the calls
 

@@ -25,7 +25,8 @@
 
 typedef enum {
     IMS_FLOW_DGRAM_REQUEST = 1,    /* to the slot's owner, or from it back */
-    IMS_FLOW_DGRAM_RESPONSE,
+    IMS_FLOW_DGRAM_RESPONSE,       /* arg: workers asked, or, on its way out to
+                                      the core, 1: it may be dropped */
     IMS_FLOW_DGRAM_CLOSE,          /* close the slot's connection; arg: code */
     IMS_FLOW_DGRAM_TAKEN_OVER      /* slot has another owner; arg: its word */
 } ims_flow_dgram_kind_t;
