@@ -26,7 +26,8 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(13);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')
+    ->has_daemon('mdb_stat')->plan(15);
 
 $t->todo_alerts();      # nginx has one for a killed worker
 
@@ -39,6 +40,7 @@ $t->run();
 
 ###############################################################################
 
+my $dir = $t->testdir();
 my $core = ImsCore->new(port(8060));
 my (@clients, %dialog);
 
@@ -134,6 +136,13 @@ is($ended, @lost, 'and the BYE that waited for them');
 is($free, @lost, 'and can be called again');
 
 is(ims_status()->{flows}, 9, 'no flow too many');
+
+# the pool manager looks every 10 s
+
+my ($living) = workers();
+ok(grep({ $_ == $living } readers()), 'workers read the pool');
+ok(ims_wait(25, sub { !grep { $_ == $victim } readers() }),
+    'the slot of the one killed is free again');
 is(ims_count_log($t, qr/\[(?:alert|emerg|crit)\]/), 1, 'one alert, the kill');
 
 ###############################################################################
@@ -142,6 +151,15 @@ sub workers {
     open my $f, '<', "/proc/$master/task/$master/children" or return ();
 
     return split ' ', <$f> // '';
+}
+
+
+# processes that LMDB has in its table
+
+sub readers {
+    my ($status, $out) = ims_run('mdb_stat', '-r', "$dir/pool/current");
+
+    return $out =~ /^\s*(\d+)\s+[0-9a-f]+\s/mg;
 }
 
 
