@@ -222,7 +222,8 @@ ngx_http_ims_response_routes_fit(ims_trans_t *t, ims_sip_msg_t *m)
 
     if (m->count[IMS_SIP_H_RECORD_ROUTE] == 0
         && (m->status == 100 || m->status >= 300 || !t->invite
-            || !t->record_routed))
+            || !t->record_routed
+            || (m->status < 200 && m->to_tag.p == NULL)))
     {
         return 1;
     }

@@ -24,7 +24,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(332);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(335);
 
 ims_keys($t);
 ims_pool($t, size => 20);
@@ -308,6 +308,20 @@ for my $bad ('-1', '5 5', '"60"', '99999999999', 'x') {
         is($c->answer()->{method}, 'ACK', "ACK of that $status")
             if $method eq 'INVITE';
     }
+}
+
+# a 1xx without a tag makes no dialog, and needs no Record-Route
+
+{
+    my $d = ImsCall->called($c, $core, $in, until => 'invite');
+    my $text = $d->reply_text(180, 'Ringing', rr => []);
+    $text =~ s/^Record-Route: .*\r\n//m;
+    $text =~ s/^(To: [^;\r]*);tag=\S+/$1/m;
+    $c->send($text);
+    ($r) = $core->request();
+    is($r ? $r->{status} : 'nothing', 180, '180 without a tag');
+    is($d->reply(486, 'Busy')->{status}, 486, 'and the end of it');
+    is($c->answer()->{method}, 'ACK', 'and its ACK');
 }
 
 # requests that go no further
