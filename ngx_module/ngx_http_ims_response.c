@@ -26,6 +26,7 @@ static size_t ngx_http_ims_response_to_core(ngx_http_ims_session_t *s,
     ims_trans_t *t, ims_sip_msg_t *m);
 static void ngx_http_ims_response_charging(ngx_http_ims_session_t *s,
     ims_sip_edit_t *ed, ims_trans_t *t);
+static void ngx_http_ims_response_unfit(ims_trans_t *t, ims_sip_msg_t *m);
 static size_t ngx_http_ims_response_to_client(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m);
 static void ngx_http_ims_response_record_route(ngx_http_ims_session_t *s,
@@ -402,6 +403,11 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
     if (s && m->status > 100) {
         n = ngx_http_ims_response_to_client(s, m);
 
+        if (n == 0 && m->status >= 200) {
+            ngx_http_ims_response_unfit(t, m);
+            return;
+        }
+
         if (n) {
             (void) ngx_http_ims_session_send(s, w->message, n);
         }
@@ -410,6 +416,21 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
     }
 
     ngx_http_ims_response_state(t, m);
+}
+
+
+/* an answer of the core that cannot be passed: there has to be another one */
+
+static void
+ngx_http_ims_response_unfit(ims_trans_t *t, ims_sip_msg_t *m)
+{
+    if (t->invite && m->status / 100 == 2) {
+        ngx_http_ims_hangup(t, m);
+    }
+
+    if (t->state < IMS_TRANS_COMPLETED) {
+        ngx_http_ims_proxy_answer(t, 500, "Bad Response Of The Core", NULL);
+    }
 }
 
 
