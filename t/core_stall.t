@@ -94,7 +94,9 @@ is((sip_parse($ws->recv(5) // '') // { status => 0 })->{status}, 200,
 
 # records that nobody answers would hold a worker that leaves in peace
 
-kill 'TERM', $t->read_file('nginx.pid');
+my $master = $t->read_file('nginx.pid') + 0;
+kill 'TERM', $master;
+ims_left($t, $master);
 
 ###############################################################################
 

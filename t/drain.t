@@ -108,7 +108,8 @@ my ($worker) = workers();
 my %closed = map { $_ => undef } 0 .. $#clients;
 my ($link) = ($core->links())[-1];
 $from = time();
-kill 'QUIT', $t->read_file('nginx.pid') =~ /(\d+)/;
+my $master = $t->read_file('nginx.pid') + 0;
+kill 'QUIT', $master;
 
 my %code;
 my $sel = IO::Select->new(map { $_->{ws}{s} } @clients);
@@ -148,8 +149,7 @@ is_deeply([glob $t->testdir() . '/state/*.sock'], [], 'no sockets are left');
 is(ims_count_log($t, qr/\[alert\]/), 0, 'no alerts');
 is(ims_count_log($t, qr/open socket/), 0, 'nothing was left open');
 
-waitpid $t->{master}, 0;
-$t->{master} = undef;
+ims_left($t, $master);
 
 ###############################################################################
 

@@ -189,7 +189,7 @@ is(scalar(() = glob "$dir/state/*.sock"), 0, 'no socket is left');
 
 # started again: what was registered is taken back, since nobody came
 
-$t->stop();
+ims_left($t, $master);
 $t->run();
 
 my %bound = map { '<' . $_->{ua}->contact() . '>;expires=0' => 1 } @flows;
@@ -207,10 +207,11 @@ $c = ImsClient->new();
 $c->registered($core);
 my $path = path($c, $core);
 @left = workers($t);
-kill 'QUIT', $t->read_file('nginx.pid') + 0;
+$master = $t->read_file('nginx.pid') + 0;
+kill 'QUIT', $master;
 $c->{ws}->closed(10);
 ims_wait(10, sub { $core->silent(0.1) && !alive(@left) });
-$t->stop();
+ims_left($t, $master);
 $t->run();
 $c->connect();
 ($m, undef, $answer) = $c->registered($core);

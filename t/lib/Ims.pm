@@ -47,6 +47,7 @@ our @EXPORT = qw/
     ims_pool ims_pool_start ims_poolctl ims_core ims_core_rpc
     ims_core_bindings ims_core_log ims_identity ims_jwt ims_claims
     ims_status ims_wait_log ims_count_log ims_run ims_spawn ims_kill ims_wait
+    ims_left
 /;
 
 BEGIN {
@@ -589,6 +590,21 @@ sub ims_status {
     my ($body) = $reply =~ /\r\n\r\n(.*)/s;
 
     return eval { decode_json($body) } // $body;
+}
+
+
+# nginx has ended, or is about to, by a signal of the test's own. Neither our
+# library nor nginx's is to look for it: theirs would die for lack of a
+# nginx.pid.
+
+sub ims_left {
+    my ($t, $master) = @_;
+
+    ims_wait(60, sub { waitpid($master, WNOHANG) })
+        or ims_kill($master, 'KILL');
+
+    $t->{master} = undef;
+    $t->{_started} = 0;
 }
 
 
