@@ -30,7 +30,7 @@ plan(skip_all => 'no kamailio')
 
 node_ready();
 
-plan(tests => 29);
+plan(tests => 45);
 
 ims_module();
 ims_program('ims-poolmgr');
@@ -99,21 +99,102 @@ is($status, 1, 'check without a core');
 like($out, qr/^ok 3 .*^not ok - step 4\S* .*: answered 503/ms, 'which step');
 ok(gone(), 'stopped after that');
 
-# an error that is told of
+# all of it by the environment; Ctrl-C, which all processes of a terminal get
 
-($status, $out) = ims_run(@run, '--origin', 'example.org');
-like($out, qr/is not an origin/, 'bad origin');
+{
+    local %ENV = (%ENV, IMS_HTTP_PORT => $http, IMS_HTTPS_PORT => $https,
+        IMS_EDGE_PORT => $edge, IMS_WORKERS => 1, IMS_POOL_SIZE => 3,
+        IMS_DIR => "$dir/environment",
+        IMS_ORIGINS => 'https://a.example http://b.example:81');
+
+    ($pid, $log) = start($run[0]);
+    ok(ims_wait(20, sub { slurp($log) =~ /Ctrl-C stops it/ }),
+        'started by the environment') or diag(slurp($log));
+}
+
+is(ims_status()->{workers}, 1, 'workers');
+is_deeply([map { ims_identity(user => 'u', origin => $_)->{status} }
+        'https://a.example', 'http://b.example:81',
+        "http://localhost:$http"], [200, 200, 403], 'origins');
+
+my $stat = (ims_run("$Ims::BUILD/ims-poolctl", '--json', '-s',
+    "$dir/environment/sock/pool", 'pool', 'stat', 'web'))[1];
+like($stat, qr/"total":\s*3\b/, 'size of the pool');
+
+kill 'INT', -$pid;
+waitpid $pid, 0;
+is($?, 0, 'Ctrl-C ends it well');
+ok(gone(), 'all of it');
+
+# the same as options
+
+($pid, $log) = start(@run, '--origin', 'https://a.example', '--origin',
+    'http://b.example:81', '--workers', 3);
+ok(ims_wait(20, sub { slurp($log) =~ /Ctrl-C stops it/ }),
+    'started by options') or diag(slurp($log));
+is(ims_status()->{workers}, 3, 'workers');
+is_deeply([map { ims_identity(user => 'u', origin => $_)->{status} }
+        'https://a.example', 'http://b.example:81',
+        "http://localhost:$http"], [200, 200, 403], 'origins');
+kill 'TERM', $pid;
+waitpid $pid, 0;
+
+# stopped while it builds: no compiler goes on, and it is no success
+
+mkdir "$dir/bin";
+open my $f, '>', "$dir/bin/make" or die;
+print $f "#!/bin/sh\nsleep 100 &\necho \$! >$dir/bin/pid\nwait\n";
+close $f;
+chmod 0755, "$dir/bin/make";
+
+{
+    local %ENV = (%ENV, PATH => "$dir/bin:$ENV{PATH}");
+    delete local $ENV{IMS_BUILD};
+    ($pid, $log) = start(@run);
+}
+
+ok(ims_wait(20, sub { -s "$dir/bin/pid" }), 'builds') or diag(slurp($log));
+kill 'TERM', $pid;
+waitpid $pid, 0;
+is($? >> 8, 1, 'stopped while it builds');
+my $compiler = slurp("$dir/bin/pid") + 0;
+ok(ims_wait(5, sub { (state($compiler) // 'Z') eq 'Z' }),
+    'and what built is stopped');
+
+# errors that are told of
+
+for my $case (
+    [qr/is not an origin/, '--origin', 'example.org'],
+    [qr/port $http is both http and edge/, '--edge-port', $http],
+    [qr/there is no port 65536/, '--edge-port', 65536],
+    [qr/--core: there is no host "nowhere\.invalid"/, '--core',
+        'nowhere.invalid:5060'])
+{
+    my ($text, @option) = @$case;
+    ($status, $out) = ims_run(@run, @option);
+    like("$status $out", qr/^1 .*$text/s, "@option");
+}
+
+my $taken = IO::Socket::INET->new(LocalAddr => "127.0.0.1:$edge", ReuseAddr => 1,
+    Listen => 1) or die "no socket: $!\n";
+($status, $out) = ims_run(@run);
+like("$status $out", qr/^1 .*port $edge is taken/s, 'a port that is taken');
 
 ###############################################################################
 
 sub start {
+    my @command = @_ ? @_ : @run;
     my $log = "$dir/run.log";
-    my $pid = fork() // die "fork: $!\n";
+    my $pid;
+
+    unlink $log;
+    $pid = fork() // die "fork: $!\n";
 
     if ($pid == 0) {
+        setpgrp;
         open STDOUT, '>', $log;
         open STDERR, '>&', \*STDOUT;
-        exec @run or POSIX::_exit(127);
+        exec @command or POSIX::_exit(127);
     }
 
     return ($pid, $log);
@@ -127,6 +208,14 @@ sub gone {
         !grep { IO::Socket::INET->new("127.0.0.1:$_") }
             $http, $https, $edge, $core;
     });
+}
+
+
+# a process's state, undef if it is gone
+
+sub state {
+    my ($text) = slurp("/proc/$_[0]/stat") =~ /\) (\S)/;
+    return $text;
 }
 
 
