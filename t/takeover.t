@@ -285,7 +285,8 @@ while (keys %bound and ($m, $link) = $core->request(8)) {
     $core->reply($link, $m, 200, 'OK', contact => '');
 }
 is(keys %bound, 0, "the others are taken back ($n)");
-ok($core->silent(3), 'and nothing else');
+ok($core->silent(3), 'and nothing else')
+    or diag(($core->request(0))[0]{text});
 is(scalar(grep { $_->alive() } @kept, $back), @kept + 1,
     'flows of the other worker live');
 
