@@ -576,8 +576,10 @@ sub malformed {
         ['another version', sub { $_[0] =~ s{SIP/2\.0}{SIP/3.0}r }, 505,
             'Version Not Supported'],
         ['no Call-ID', sub { $_[0] =~ s/^Call-ID: .*\r\n//mr }, 0],
-        ['CSeq of another method', sub { $_[0] =~ s/(CSeq: \d+) .*/$1 BYE/r },
-            0],
+        ['CSeq of another method', sub {
+            $_[0] =~ s/(CSeq: \d+) \w+/$1 BYE/r
+        }, 400, 'CSeq method does not match the request'],
+        ['a bare LF', sub { $_[0] =~ s/(CSeq: .*)\r\n/$1\n/r }, 0],
         ['two messages in one', sub { $_[0] . $_[0] }, @differs],
         ['D17 length too large', $length->(5), @differs],
         ['D17 length too small', $length->(1, 'abc'), @differs],
