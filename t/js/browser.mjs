@@ -90,6 +90,11 @@ await check('identity, lease and life are shown', async () => {
         () => /^\d+ min \d\d s$/.test(
             document.getElementById('ends').textContent));
     must(await text('who') === user, 'not the user');
+
+    for (const id of ['impu', 'state-text', 'lease', 'ends', 'renewed']) {
+        must(await page.isVisible(`#${id}`), `${id} is folded away`);
+    }
+    must(!await page.isVisible('#log'), 'the log is not folded away');
     return `lease ${await text('lease')}, ends in ${await text('ends')}`;
 });
 
