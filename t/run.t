@@ -14,6 +14,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); push @INC, 'lib'; }
 
 use File::Temp qw/ tempdir /;
 use IO::Socket::INET;
+use IO::Socket::IP;
 use POSIX qw/ WNOHANG /;
 
 use Ims;
@@ -30,7 +31,7 @@ plan(skip_all => 'no kamailio')
 
 node_ready();
 
-plan(tests => 45);
+plan(tests => 47);
 
 ims_module();
 ims_program('ims-poolmgr');
@@ -98,6 +99,22 @@ ok(gone(), 'stopped');
 is($status, 1, 'check without a core');
 like($out, qr/^ok 3 .*^not ok - step 4\S* .*: answered 503/ms, 'which step');
 ok(gone(), 'stopped after that');
+
+# a core elsewhere is told of an address of the edge that it can reach
+
+SKIP: {
+    skip 'no ::1', 2
+        unless IO::Socket::IP->new(LocalHost => '::1', Listen => 1);
+
+    ($pid, $log) = start(@run, '--core', "[::1]:$core");
+    ok(ims_wait(20, sub { slurp($log) =~ /Ctrl-C stops it/ }),
+        'a core by its address') or diag(slurp($log));
+    like(slurp("$dir/demo/nginx.conf"),
+        qr/ims_listen \[::1\]:$edge advertise=\[::1\]:$edge;/,
+        'the edge listens where the core sees it');
+    kill 'TERM', $pid;
+    waitpid $pid, 0;
+}
 
 # all of it by the environment; Ctrl-C, which all processes of a terminal get
 
