@@ -252,7 +252,10 @@ ims_pool_event_begin(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
     ev.past.pool = rec->pool;
     ev.past.hash_key = rec->hash_key;
     ev.past.issuer = rec->issuer;
-    ev.past.start_wall = w->wall;
+
+    /* as its end will tell it: this very clock may be a millisecond off that */
+
+    ev.past.start_wall = ims_pool_wall_at(w->txn, w->dbi, rec->start);
 
     memcpy(ev.past.user, rec->user, sizeof(ev.past.user));
 
