@@ -375,10 +375,21 @@ ngx_http_ims_issuer_aud(ngx_conf_t *cf, ngx_http_ims_issuer_ctx_t *ctx,
 }
 
 
+/* a scope-token (RFC 6749 section 3.3): it is quoted in challenges */
+
 static char *
 ngx_http_ims_issuer_scope(ngx_conf_t *cf, ngx_http_ims_issuer_ctx_t *ctx,
     ngx_str_t *value, ngx_uint_t n)
 {
+    if (ngx_strlchr(value->data, value->data + value->len, '"')
+        || ngx_strlchr(value->data, value->data + value->len, '\\'))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid scope \"%V\": quotes and backslashes are "
+                           "not allowed", value);
+        return NGX_CONF_ERROR;
+    }
+
     if (ngx_strlchr(value->data, value->data + value->len, ' ')) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"%V\" is more than one scope", value);

@@ -318,7 +318,8 @@ static void
 ngx_http_ims_register_refuse(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     ims_reg_why_e why, ims_pool_lapse_e lapse)
 {
-    u_char                    extra[256], *p;
+    u_char                    extra[256 + IMS_TOKEN_STR_MAX], *p;
+    ims_str_t                 scope;
     const ims_reg_refusal_t  *refusal;
 
     switch (why) {
@@ -359,10 +360,19 @@ ngx_http_ims_register_refuse(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     p = extra;
 
     if (refusal->challenge) {
+
+        /* of several issuers the first is as good as any */
+
+        scope = s->conf->token_issuers[0]->scope;
+
+        if (scope.n == 0) {
+            scope = IMS_STR(IMS_TOKEN_SCOPE);
+        }
+
         p = ngx_sprintf(p, "WWW-Authenticate: Bearer realm=\"%*s\","
-                        "scope=\"%s\"%s%s%s\r\n",
+                        "scope=\"%*s\"%s%s%s\r\n",
                         ngx_min(m->ruri.host.n, 128), m->ruri.host.p,
-                        IMS_TOKEN_SCOPE,
+                        scope.n, scope.p,
                         *refusal->challenge ? ",error=\"" : "",
                         refusal->challenge,
                         *refusal->challenge ? "\"" : "");

@@ -69,6 +69,7 @@ my @bad = (
         qr/"scope" has an invalid number of arguments/ ],
     [ 'empty iss', { iss => '""' }, '', qr/invalid value ""/ ],
     [ 'long aud', { aud => 'a' x 256 }, '', qr/invalid value "a{256}"/ ],
+    [ 'quoted scope', {}, q{scope 'a"b';}, qr/invalid scope "a"b"/ ],
     [ 'two scopes', {}, 'scope "a b";', qr/"a b" is more than one scope/ ],
     [ 'alg none', { alg => 'none' }, '', qr/unknown algorithm "none"/ ],
     [ 'alg case', { alg => 'es256' }, '', qr/unknown algorithm "es256"/ ],

@@ -45,7 +45,8 @@ ims_keys($t, name => 'other');
 ims_pool($t, size => 200);
 
 $t->write_file_expand('nginx.conf',
-    ims_conf($t, lease_check => '200ms', grace => '300s', http => <<"END")
+    ims_conf($t, lease_check => '200ms', grace => '300s',
+    issuer => 'scope telephone;', http => <<"END")
     ims_max_message 8k;
 
     ims_issuer other {
@@ -54,6 +55,7 @@ $t->write_file_expand('nginx.conf',
         alg     ES256;
         key     o1 $dir/other.pub.pem;
         pool    web;
+        scope   telephone;
         origin  https://other.example;
     }
 END
@@ -92,7 +94,7 @@ $c->send($c->{ua}->register(token => undef));
 my $answer = $c->answer();
 is($answer->{status}, 401, 'no token');
 is(sip_header($answer, 'WWW-Authenticate'), 'Bearer realm="ims.example",'
-    . 'scope="webrtc-ims-client-access-to-ims"', 'challenge');
+    . 'scope="telephone"', 'challenge');
 ok($c->alive(), 'the flow stays');
 
 # the same flow registers once it has one
@@ -340,6 +342,9 @@ sub tokens {
         }, @bad],
         ['token: without our scope', sub { token($_[0], scope => 'x') },
             @bad],
+        ['token: of the scope by default', sub {
+            token($_[0], scope => 'webrtc-ims-client-access-to-ims')
+        }, @bad],
         ['token: not yet', sub { token($_[0], nbf => time() + 1000) }, @bad],
         ['token: IMPU with CRLF', sub {
             token($_[0], impu => $_[0]{id}{impu} . ">\r\nX: y")
