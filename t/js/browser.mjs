@@ -67,7 +67,7 @@ page.on('websocket', (socket) => sockets.push(socket));
 
 const text = (id) => page.textContent(`#${id}`);
 const state = (kind) =>
-    page.waitForSelector(`#state[data-state="${kind}"]`, { timeout: 15000 });
+    page.waitForSelector(`#state[data-state="${kind}"]`, { timeout: 30000 });
 
 await check('the page opens', async () => {
     await page.goto(`${base}/`);

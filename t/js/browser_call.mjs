@@ -74,7 +74,7 @@ class User {
         await user.page.addInitScript(instrument);
         user.page.on('pageerror',
                      (error) => errors.push(`${name}: ${error.message}`));
-        user.page.setDefaultTimeout(15000);
+        user.page.setDefaultTimeout(30000);
         await user.page.goto(`${base}/`);
         await user.page.fill('#name', name);
         await user.page.click('#go');
