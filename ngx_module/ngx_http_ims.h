@@ -655,6 +655,13 @@ ngx_http_ims_session_t *ngx_http_ims_flow_session(uint32_t slot,
     uint32_t generation);
 /* w->data is written to the session's slot; NGX_ERROR: it is ours no more */
 ngx_int_t ngx_http_ims_flow_write(ngx_http_ims_session_t *s);
+/*
+ * The same for a REGISTER that goes on: from now on this is the flow that its
+ * lease and device are found by, or, without an instance-id, the newest of its
+ * Contact.  An answer must not do that: it may be late, and the device have
+ * another flow by then.
+ */
+ngx_int_t ngx_http_ims_flow_enter(ngx_http_ims_session_t *s);
 /* the lease that the session's flow is on, from its grant and a look */
 void ngx_http_ims_flow_lease(ngx_http_ims_session_t *s,
     const ims_reg_grant_t *grant, uint64_t end);

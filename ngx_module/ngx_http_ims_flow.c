@@ -391,6 +391,15 @@ ngx_http_ims_flow_session(uint32_t slot, uint32_t generation)
 ngx_int_t
 ngx_http_ims_flow_write(ngx_http_ims_session_t *s)
 {
+    return ims_flow_write(s->main->flows, s->slot, s->owner,
+                          &ngx_http_ims_worker->data)
+           == IMS_FLOW_OK ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_ims_flow_enter(ngx_http_ims_session_t *s)
+{
     uint32_t                other;
     ims_flow_rc_t           rc;
     ims_flow_table_t       *t;
@@ -408,9 +417,7 @@ ngx_http_ims_flow_write(ngx_http_ims_session_t *s)
         ims_flow_index_del(t, s->slot);
     }
 
-    rc = ims_flow_write(t, s->slot, s->owner, &w->data);
-
-    if (rc != IMS_FLOW_OK) {
+    if (ngx_http_ims_flow_write(s) != NGX_OK) {
         return NGX_ERROR;
     }
 

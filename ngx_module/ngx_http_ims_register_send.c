@@ -189,7 +189,7 @@ ngx_http_ims_register_slot(ngx_http_ims_session_t *s, ims_reg_request_t *q,
     ngx_http_ims_register_provisional(s, q, w->look.pt + 1000
         * (uint64_t) ngx_max(v->expires, ngx_http_ims_register_core_min(s)));
 
-    return ngx_http_ims_flow_write(s) == NGX_OK ? NGX_OK : NGX_BUSY;
+    return ngx_http_ims_flow_enter(s) == NGX_OK ? NGX_OK : NGX_BUSY;
 }
 
 
