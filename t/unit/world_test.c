@@ -34,17 +34,18 @@
  * changed since has other runs: then they are looked for.
  */
 static const uint64_t  hint[MU_COUNT] = {
-    [MU_NO_HOLD] = 12,
-    [MU_NO_CORE_MIN] = 30,
+    [MU_NO_CORE_MIN] = 10,
     [MU_NO_LEASE_ID] = 3,
     [MU_WALL_CLOCK] = 5,
-    [MU_LATE_WRITE] = 4,
+    [MU_LATE_WRITE] = 7,
+    [MU_RESEND_ANY_TIME] = 4,
     [MU_OTHERS_ANY_D] = 28,
     [MU_DELAY_OF_POOL] = 22,
+    [MU_NO_SECOND_LOOK] = 3,
     [MU_NO_FOREIGN] = 3,
-    [MU_NO_FLOW_END] = 8,
-    [MU_NO_GENERATION] = 2,
-    [MU_LEAVING_ANY_TIME] = 55,
+    [MU_NO_FLOW_END] = 6,
+    [MU_ANSWER_ENTERS] = 37,
+    [MU_DEREG_NEWER] = 4,
 };
 
 static world_t   world;

@@ -155,6 +155,7 @@ typedef void (*event_pt)(world_t *w, event_t *e);
     MU(DEREG_NO_LOOK, "de-REGISTER without the look")                         \
     MU(DEREG_LAST_D, "de-REGISTER in the last D of the rest")                 \
     MU(DEREG_INSTANCE, "the instance in the edge's de-REGISTER")              \
+    MU(ANSWER_ENTERS, "an answer makes its flow the newest of its device")    \
     MU(DEREG_NEWER, "de-REGISTER of a contact that a newer flow has")         \
     MU(LEAVING_ANY_TIME, "de-REGISTER without a token at any time")
 
@@ -789,6 +790,7 @@ int edge_attach(world_t *w, session_t *s, const ims_reg_grant_t *g,
     const uint8_t *instance, bool has);
 session_t *edge_session(worker_t *k, uint32_t slot, uint32_t generation);
 int edge_write(world_t *w, session_t *s);
+int edge_enter(world_t *w, session_t *s);
 void edge_lease(world_t *w, session_t *s, const ims_reg_grant_t *g,
     glease_t *gl, uint64_t end);
 int edge_look(world_t *w, session_t *s);

@@ -354,7 +354,7 @@ reg_slot(world_t *w, session_t *s, ims_reg_request_t *q,
     reg_provisional(w, s, q, w->look.pt + 1000
                     * (uint64_t) max32(v->expires, reg_core_min(w, s->worker)));
 
-    return edge_write(w, s) == E_OK ? E_OK : E_BUSY;
+    return edge_enter(w, s) == E_OK ? E_OK : E_BUSY;
 }
 
 
@@ -597,7 +597,18 @@ reg_go(world_t *w, session_t *s, ims_sip_msg_t *m, ims_reg_request_t *q,
     }
 
     s->registering = 1;
-    w->slot_us[s->slot] = w->now_us;
+
+    /*
+     * The Contact at the core is of whoever bound it last.  A de-REGISTER binds
+     * nothing, so it does not make its flow the newest one: what an older
+     * connection's REGISTER, late on its way, bound after that of the newer one
+     * is the older one's to take back.
+     */
+
+    if (v->expires != 0) {
+        w->slot_us[s->slot] = w->now_us;
+    }
+
     w->count[C_forwarded]++;
     TRACE(w, "worker %u: session %u: REGISTER goes on, user %u, lease %llx, "
           "%u s of %u, flow %u:%u", s->worker->index, s->serial,

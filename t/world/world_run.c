@@ -188,6 +188,13 @@ world_mutant_config(config_t *c)
         c->links = 2;
         break;
 
+    case MU_ANSWER_ENTERS:
+        c->features = WORLD_F_STALL|WORLD_F_BARE;
+        c->trouble = 4;
+        c->gap_us = 20 * MS;
+        c->ttl += 60000;
+        break;
+
     case MU_NO_CORE_MIN:
         c->reg_raises = true;
         c->reg_min = c->core_min;
