@@ -25,7 +25,8 @@
  *   world_edge.c      workers, sessions, flows      (ngx_http_ims_flow.c, ...)
  *   world_register.c  REGISTER                      (ngx_http_ims_register*.c)
  *   world_sweeper.c   the edge's de-REGISTER        (ngx_http_ims_sweeper.c)
- *   world_link.c      records and core links        (.._transaction.c, .._link*)
+ *   world_link.c      records and core links   (.._transaction.c, .._link*)
+ *   world_purge.c     the edge's part of a purge
  *   world_core.c      network and registrar
  *   world_check.c     what must hold, and the ghosts that know it
  *   world_mutant.c    rules broken on purpose
@@ -89,7 +90,7 @@
 #define WORLD_F_DUP          0x00800
 #define WORLD_F_KIOSK        0x01000    /* users share browsers */
 #define WORLD_F_BARE         0x02000    /* clients without instance-id */
-#define WORLD_F_OLD_TOKEN    0x04000    /* old and strangers' tokens are shown */
+#define WORLD_F_OLD_TOKEN    0x04000    /* old and strangers' tokens */
 #define WORLD_F_TORN         0x08000    /* killed in a write of the table */
 #define WORLD_F_SWAP         0x10000    /* the daemon's answers are swapped */
 #define WORLD_F_FOREIGN      0x20000    /* P-Associated-URI of another */
@@ -121,6 +122,7 @@ typedef void (*event_pt)(world_t *w, event_t *e);
     MU(TOLD_EARLY, "answers are told before the commit")                      \
     MU(NO_HOLD, "no hold after lost commits")                                 \
     MU(NO_INCARNATION_FENCE, "no fence after lost commits")                   \
+    MU(PURGE_WITHOUT_D, "a purge before D is over")                           \
     MU(NO_FEED_ROW, "no feed row for a release or revocation")                \
     /* ims_identity */                                                        \
     MU(NO_NONCE, "an answer is taken for another's")                          \
@@ -152,6 +154,7 @@ typedef void (*event_pt)(world_t *w, event_t *e);
     MU(NO_EPOCH, "a fenced pool's flows are not looked at in time")           \
     /* f, g */                                                                \
     MU(NO_CLOSE, "an ended flow stays open")                                  \
+    MU(PURGE_UNPROVEN, "a purge is told of without its 200")                  \
     MU(DEREG_NO_LOOK, "de-REGISTER without the look")                         \
     MU(DEREG_LAST_D, "de-REGISTER in the last D of the rest")                 \
     MU(DEREG_INSTANCE, "the instance in the edge's de-REGISTER")              \
@@ -192,8 +195,10 @@ typedef struct {
     uint32_t  core_min;             /* s */
     uint64_t  grace;                /* ms */
     uint64_t  gap_us;               /* mean time between two actions */
+    bool      purge;
     unsigned  trouble;              /* of 100 actions, so many are such */
     unsigned  links;                /* and so many break a link */
+    bool      stalls;               /* for longer than an identity rests */
     bool      script;               /* user_script(), no chance */
 
     uint32_t  reg_min;              /* s; the registrar's */
@@ -300,6 +305,8 @@ typedef enum {
     PM_DISABLE,
     PM_ENABLE,
     PM_ALTER,
+    PM_PURGE_NEXT,
+    PM_PURGED,
     PM_TICK
 } pm_op_e;
 
@@ -480,6 +487,11 @@ struct worker_s {
     uint32_t              epoch;
     uint32_t              core_min;
     unsigned              nderegister;
+    struct {
+        uint64_t  id;               /* 0: none */
+        uint64_t  answer_by;        /* ms */
+        unsigned  left;             /* a bit an IMPU */
+    }                     purge[8];
     struct tdata_s       *records;
     uint64_t              trans_ms; /* the timer that is set; 0: none */
     link_t                link[WORLD_PEERS];
@@ -578,6 +590,7 @@ typedef struct {
     bool       request;
     bool       own;                 /* the edge's own de-REGISTER */
     bool       other;               /* a client's, but no REGISTER */
+    uint64_t   purge;               /* of that number */
     uint64_t   looked_us;
     uint64_t   looked_pt;
     uint64_t   delay;               /* D, as the edge knew it; ms */
@@ -697,7 +710,7 @@ struct world_s {
     CN(originated_403) CN(pm_kills) CN(pm_mid_commit) CN(worker_kills)        \
     CN(host_crashes) CN(restores) CN(stalls) CN(wall_jumps) CN(alters)        \
     CN(torn) CN(swapped) CN(foreign) CN(reports) CN(newer_flow) CN(gaps)      \
-    CN(reopened) CN(mismatch) CN(lost)
+    CN(reopened) CN(mismatch) CN(lost) CN(purges) CN(purged)
 
 typedef enum {
 #define CN(id)  C_ ## id,
@@ -833,6 +846,12 @@ tdata_t *trans_data(worker_t *k, ims_trans_t *t, unsigned procedure,
 void trans_done(world_t *w, worker_t *k, ims_trans_t *t, unsigned status);
 void trans_free(world_t *w, worker_t *k, ims_trans_t *t);
 void trans_timer(world_t *w, worker_t *k);
+
+/* world_purge.c */
+void purge_ask(world_t *w, worker_t *k);
+void purge_job(world_t *w, event_t *e);
+bool purge_response(world_t *w, worker_t *k, const cmsg_t *m,
+    const ims_sip_msg_t *sip);
 
 /* world_core.c */
 void core_write(world_t *w, const cmsg_t *m);

@@ -344,6 +344,10 @@ world_stall(world_t *w)
          : world_chance(w, 3) ? world_delay(w, 2 * w->config.delay_us)
          : world_below(w, 4 * SEC);
 
+    if (w->config.stalls) {
+        us = 2 * (w->config.ttl + w->config.delay) * MS;
+    }
+
     w->count[C_stalls]++;
 
     if (world_chance(w, 4)) {
@@ -353,7 +357,7 @@ world_stall(world_t *w)
 
     k = &w->worker[world_below(w, w->config.workers)];
 
-    if (k->alive) {
+    if (k->alive && k->stalled_us < w->now_us + us) {
         k->stalled_us = w->now_us + us;
         k->ran_us = k->stalled_us;
         TRACE(w, "worker %u stands still for %llu ms", k->index,

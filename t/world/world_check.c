@@ -19,6 +19,7 @@
  *   ours         the edge de-registers only for the identity's latest lease,
  *                and not in the last D of its rest
  *   removed      a de-REGISTER takes away its own binding and no other
+ *   purged       what is purged has no binding any more
  *   newer        the edge de-registers no contact that a newer flow has
  *   slow         what was found at a look is written within 2 s, or D/2
  *   holder       a slot never changes its holder
@@ -355,6 +356,65 @@ check_released(world_t *w, const pm_cmd_t *c)
 }
 
 
+/* a binding was seen: it rests that long at least, whoever had it */
+
+static void
+check_reported(world_t *w, const pm_cmd_t *c)
+{
+    uint64_t     pt, rest;
+    identity_t  *id;
+
+    id = check_identity(w, c->ident);
+    pt = w->truth ? ims_pool_pt(w->truth) : c->b;
+
+    if (id == NULL || id->now == NULL || c->b <= pt) {
+        return;
+    }
+
+    rest = w->now_us + (c->b - pt + w->pool_margin) * MS;
+
+    if (id->rest_us[id->now->user] < rest) {
+        id->rest_us[id->now->user] = rest;
+    }
+}
+
+
+/* proven: nothing of it is left at the core, or will be */
+
+static void
+check_purged(world_t *w, const pm_cmd_t *c)
+{
+    unsigned          i, u;
+    identity_t       *id;
+    const binding_t  *b;
+
+    id = check_identity(w, c->r_ident);
+    w->count[C_purged]++;
+
+    if (id == NULL) {
+        return;
+    }
+
+    for (i = 0; i < WORLD_BINDINGS; i++) {
+        b = &id->binding[i];
+
+        if (w->config.strict && b->used && b->until_us > w->now_us) {
+            world_fail(w, "purged", "%s is purged and still bound for user %u "
+                       "for %llu ms", id->impi, b->gl->user,
+                       (unsigned long long) (b->until_us - w->now_us) / MS);
+        }
+    }
+
+    for (u = 0; u < WORLD_USERS; u++) {
+        if (id->rest_us[u] > w->now_us + w->pool_margin * MS) {
+            id->rest_us[u] = w->now_us + w->pool_margin * MS;
+        }
+    }
+
+    TRACE(w, "pool: %s is purged", id->impi);
+}
+
+
 static bool
 check_ends(const pm_cmd_t *c)
 {
@@ -477,6 +537,15 @@ check_batch(world_t *w, const pm_cmd_t *cmd, unsigned n)
 
         case PM_REPORT:
             w->count[C_reports]++;
+            check_reported(w, c);
+            break;
+
+        case PM_PURGE_NEXT:
+            w->count[C_purges]++;
+            break;
+
+        case PM_PURGED:
+            check_purged(w, c);
             break;
 
         case PM_TICK:
@@ -536,6 +605,11 @@ check_seen(world_t *w, const pm_cmd_t *c)
         }
 
         return false;
+
+    case PM_PURGED:
+        return check_look(w, c->r_ident, &look)
+               && look.rec.lease == c->r_lease
+               && (look.rec.flags & IMS_POOL_F_PURGED);
 
     case PM_RELEASE:
         gl = check_lease(w, c->ident, c->lease);

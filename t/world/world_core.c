@@ -58,7 +58,9 @@ core_write(world_t *w, const cmsg_t *m)
 
     core_send(w, m, w->config.delay_us / 2, core_arrive);
 
-    if (world_may(w, WORLD_F_DUP) && world_chance(w, 20)) {
+    /* a purge is sent once, over a stream */
+
+    if (world_may(w, WORLD_F_DUP) && world_chance(w, 20) && !m->purge) {
         core_send(w, m, w->config.delay_us / 2, core_arrive);
     }
 }

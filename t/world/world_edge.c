@@ -308,6 +308,11 @@ edge_feed(world_t *w, worker_t *k)
 
     rc = ims_pool_feed(k->reader, edge_feed_row, ctx);
 
+    if (rc != 0) {
+        TRACE(w, "worker %u: feed %d, up to %llu", k->index, rc,
+              (unsigned long long) k->reader->feed_seq);
+    }
+
     if (rc >= 0) {
         return E_OK;
     }
@@ -344,6 +349,7 @@ edge_lease_check(world_t *w, event_t *e)
 
     check_sessions(w, k);
     site_timer(w, k);
+    purge_ask(w, k);
 
     for (s = k->sessions; s; s = s->next) {
         if (!s->registered && !s->closing
@@ -1497,6 +1503,10 @@ edge_response(world_t *w, event_t *e)
     if (ims_sip_parse(&w->sip, w->input, m->n, IMS_SIP_STREAM, &err) != 0) {
         world_fail(w, "begin", "the core's answer is malformed: %s",
                    err.reason);
+        return;
+    }
+
+    if (m->purge && purge_response(w, k, m, &w->sip)) {
         return;
     }
 

@@ -301,7 +301,9 @@ link_send(world_t *w, worker_t *k, unsigned peer, cmsg_t *m,
 
     /* posted: the process may be stopped in between */
 
-    if (world_may(w, WORLD_F_STALL) && world_chance(w, 500)) {
+    if (world_may(w, WORLD_F_STALL) && k->stalled_us <= w->now_us
+        && world_chance(w, 500))
+    {
         k->stalled_us = w->now_us + world_delay(w, 2 * w->config.delay_us);
         k->ran_us = k->stalled_us;
     }

@@ -234,6 +234,85 @@ pm_do_alter(ims_pool_writer_t *pool, pm_cmd_t *c)
 }
 
 
+static bool
+pm_purge_may(void *ctx, const ims_pool_t *pool)
+{
+    (void) ctx;
+    (void) pool;
+
+    return true;
+}
+
+
+/* mutant: nothing need be waited for, as if D were a millisecond */
+
+static void
+pm_purge_delay(ims_pool_writer_t *pool, uint64_t delay, bool back)
+{
+    unsigned         i;
+    ims_pool_t       p;
+    ims_pool_rec_t   rec;
+    static uint32_t  linger[WORLD_IDENTS];
+
+    if (ims_pool_w_by_name(pool, IMS_STR(WORLD_POOL), &p) != IMS_POOL_OK) {
+        return;
+    }
+
+    p.head.delay = delay;
+    (void) ims_pool_w_put_pool(pool, &p);
+
+    for (i = 0; i < pm_here->config.idents; i++) {
+        if (ims_pool_w_rec(pool, pm_here->first[i], &rec) == IMS_POOL_OK) {
+
+            if (back) {
+                rec.linger = linger[i];
+
+            } else {
+                linger[i] = rec.linger;
+                rec.linger = 1;
+            }
+
+            (void) ims_pool_w_put_rec(pool, &rec);
+        }
+    }
+}
+
+
+static void
+pm_do_purge(ims_pool_writer_t *pool, pm_cmd_t *c)
+{
+    unsigned                 i;
+    static ims_pool_purge_t  job;
+
+    if (pm_here->mutant == MU_PURGE_WITHOUT_D) {
+        pm_purge_delay(pool, 1, false);
+    }
+
+    c->rc = ims_pool_purge_next(pool, pm_purge_may, NULL, &job);
+
+    if (pm_here->mutant == MU_PURGE_WITHOUT_D) {
+        pm_purge_delay(pool, pm_here->delay, true);
+        job.send_by = pool->boottime + 2000;
+    }
+
+    if (c->rc != IMS_POOL_OK) {
+        return;
+    }
+
+    c->a = job.id;
+    c->b = job.send_by;
+    c->c = job.answer_by;
+    c->r_ident = job.ident;
+    c->r_lease = job.lease;
+    c->nimpu = job.names.nimpu < WORLD_IMPUS ? job.names.nimpu : WORLD_IMPUS;
+
+    for (i = 0; i < c->nimpu; i++) {
+        snprintf(c->impu[i], sizeof(c->impu[i]), "%.*s",
+                 IMS_STR_ARG(job.names.impu[i].canon));
+    }
+}
+
+
 static void
 pm_do(ims_pool_writer_t *pool, pm_cmd_t *c)
 {
@@ -301,6 +380,14 @@ pm_do(ims_pool_writer_t *pool, pm_cmd_t *c)
 
     case PM_ENABLE:
         c->rc = ims_pool_enable(pool, ims_str_z(c->text));
+        break;
+
+    case PM_PURGE_NEXT:
+        pm_do_purge(pool, c);
+        break;
+
+    case PM_PURGED:
+        c->rc = ims_pool_purged(pool, c->a, &c->r_ident, &c->r_lease);
         break;
 
     case PM_ALTER:
@@ -403,6 +490,8 @@ pm_do_setup(ims_pool_writer_t *pool)
     spec.delay = c->delay;
     spec.margin = c->margin;
     spec.core_min = c->core_min;
+    spec.purge = c->purge;
+    spec.has_purge = true;
 
     rc = ims_pool_begin(pool);
 

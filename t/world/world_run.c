@@ -163,6 +163,7 @@ world_config(config_t *c, uint64_t seed)
     c->reg_cseq = config_pick(&s, 0, 1) != 0;
     c->reg_under = config_pick(&s, 0, 2) ? 100 : 90;
 
+    c->purge = config_pick(&s, 0, 1) != 0;
     c->trouble = 2;
     c->links = 1;
 }
@@ -188,11 +189,26 @@ world_mutant_config(config_t *c)
         c->links = 2;
         break;
 
+    case MU_LEAVING_ANY_TIME:
+        c->features = WORLD_F_STALL;
+        c->stalls = true;
+        c->trouble = 4;
+        c->users = WORLD_USERS;
+        c->devices = WORLD_DEVICES;
+        c->idents = 2;
+        c->gap_us = 200 * MS;
+        break;
+
     case MU_ANSWER_ENTERS:
         c->features = WORLD_F_STALL|WORLD_F_BARE;
         c->trouble = 4;
         c->gap_us = 20 * MS;
         c->ttl += 60000;
+        break;
+
+    case MU_PURGE_WITHOUT_D:
+    case MU_PURGE_UNPROVEN:
+        c->purge = true;
         break;
 
     case MU_NO_CORE_MIN:

@@ -49,7 +49,7 @@ site_answers(world_t *w)
     for (i = 0; i < w->pm->n; i++) {
         c = &w->pm->cmd[i];
 
-        if (c->worker == NULL) {
+        if (c->worker == NULL || c->op == PM_PURGED) {
             continue;
         }
 
@@ -58,7 +58,9 @@ site_answers(world_t *w)
         at += world_chance(w, 20) ? world_below(w, 3 * SEC)
                                   : world_below(w, 2 * MS);
 
-        e = world_worker_event(w, c->worker, at, site_answer_event);
+        e = world_worker_event(w, c->worker, at, c->op == PM_PURGE_NEXT
+                                                 ? purge_job
+                                                 : site_answer_event);
         e->life = c->life;
         e->p = malloc(sizeof(pm_cmd_t));
 
@@ -88,7 +90,8 @@ site_swap(world_t *w)
     b = &w->pm->cmd[1];
 
     if (a->worker && a->worker == b->worker && a->life == b->life
-        && a->conn == b->conn)
+        && a->conn == b->conn && a->op < PM_PURGE_NEXT
+        && b->op < PM_PURGE_NEXT)
     {
         t = *a;
         *a = *b;
@@ -472,7 +475,8 @@ site_answer_event(world_t *w, event_t *e)
 
     /* refusals do not repeat the nonce */
 
-    if (c->rc == IMS_POOL_OK && c->nonce != k->call[j].nonce && world_mutant != MU_NO_NONCE)
+    if (c->rc == IMS_POOL_OK && c->nonce != k->call[j].nonce
+        && world_mutant != MU_NO_NONCE)
     {
         w->count[C_mismatch]++;
         TRACE(w, "worker %u: an answer has another's nonce", k->index);

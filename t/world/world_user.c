@@ -357,8 +357,8 @@ user_register(world_t *w, device_t *d, user_register_e how, const token_t *t)
                  t && t->there ? (int) t->n : 0, t ? t->text : "",
                  t && t->there ? "\r\n" : "");
 
-    TRACE(w, "device %u of user %u: REGISTER %s%s%s, token of user %d", d->index,
-          d->user, contact, header[0] ? ", " : "", header,
+    TRACE(w, "device %u of user %u: REGISTER %s%s%s, token of user %d",
+          d->index, d->user, contact, header[0] ? ", " : "", header,
           t && t->there ? (int) t->gl->user : -1);
 
     user_send(w, d, text, (size_t) n, t && t->there ? t->gl : NULL);
