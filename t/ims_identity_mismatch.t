@@ -70,7 +70,7 @@ my @broken = (
     'HTTP/1.1 400 Bad', 'double', '$99999999999', '*1000',
 );
 
-$t->plan(3 * @errors + 2 * @unfit + 2 * @broken + 22);
+$t->plan(3 * @errors + 2 * @unfit + 2 * @broken + 27);
 
 ims_keys($t);
 
@@ -160,6 +160,17 @@ is(ims_identity(user => 'late')->{status}, 503, 'late');
 is(ims_identity(user => 'honest')->{json}{impu}, 'sip:honest@ims.example',
     'the late answer is nobody else\'s');
 is(ims_count_log($t, $alert), $alerts, 'and in step');
+
+# dropped: the next one's answer is not taken for it, nor it for the next one's
+
+($s1, $s2) = map { post($_, start => 1) } qw/ drop1 drop2 /;
+
+like(all_of($s1), qr/ 503 .*"unavailable"/s, 'dropped');
+like(all_of($s2), qr/ 503 .*"unavailable"/s, 'the next one, out of step');
+ok(ims_wait_log($t, $alert, count => ++$alerts), 'dropped, alert');
+is(ims_count_log($t, qr/identity given: .*drop/), 0, 'no token');
+is(ims_identity(user => 'honest')->{json}{impu}, 'sip:honest@ims.example',
+    'in step again');
 
 # gone in the middle of an answer
 
@@ -264,13 +275,14 @@ sub fake {
 
                 my $user = $args[3];
 
-                if ($user =~ /^(?:swap|order)/) {
+                if ($user =~ /^(?:swap|order|drop)/) {
                     push @held, [ $s, $user, lease(@args) ];
                     next if @held < 2;
 
                     # (whoever came first)
 
-                    my @order = $user =~ /^swap/ ? (1, 0) : (0, 1);
+                    my @order = $user =~ /^swap/ ? (1, 0)
+                        : $user =~ /^drop/ ? (1) : (0, 1);
                     sleep 0.3;
                     answer($s, join '', map { $held[$_][2] } @order);
                     @held = ();
