@@ -133,10 +133,30 @@ check_look_live(const ims_pool_look_t *look)
 }
 
 
+static bool
+check_pool(world_t *w, ims_pool_t *pool)
+{
+    int              rc;
+    ims_pool_look_t  look;
+
+    if (!check_look(w, w->identity[0].ident, &look)
+        || ims_pool_snap(w->truth) != IMS_POOL_OK)
+    {
+        return false;
+    }
+
+    rc = ims_pool_pool(w->truth->txn, w->truth->dbi, look.rec.pool, pool);
+    ims_pool_unsnap(w->truth);
+
+    return rc == IMS_POOL_OK;
+}
+
+
 /* a lease begins: nobody else may have anything left of the identity */
 
 static glease_t *
-check_begin(world_t *w, identity_t *id, const pm_cmd_t *c, bool ending)
+check_begin(world_t *w, identity_t *id, const pm_cmd_t *c, uint64_t at,
+    bool ending)
 {
     unsigned   u;
     glease_t  *gl, *old;
@@ -156,11 +176,10 @@ check_begin(world_t *w, identity_t *id, const pm_cmd_t *c, bool ending)
     }
 
     for (u = 0; u < WORLD_USERS; u++) {
-        if (u != c->user && id->rest_us[u] > w->now_us + SLACK) {
+        if (u != c->user && id->rest_us[u] > at + SLACK) {
             world_fail(w, "told", "%s: given to user %u, %llu ms before what "
                        "was promised to user %u has rested", id->impi, c->user,
-                       (unsigned long long) (id->rest_us[u] - w->now_us) / MS,
-                       u);
+                       (unsigned long long) (id->rest_us[u] - at) / MS, u);
         }
     }
 
@@ -250,10 +269,23 @@ check_replace(glease_t *gl, gsession_t *gs)
 }
 
 
+/* pool time as true time: what is over lies back */
+
+static uint64_t
+check_us(const world_t *w, uint64_t pt, uint64_t at)
+{
+    if (at >= pt) {
+        return w->now_us + (at - pt) * MS;
+    }
+
+    return (pt - at) * MS < w->now_us ? w->now_us - (pt - at) * MS : 0;
+}
+
+
 static void
 check_granted(world_t *w, const pm_cmd_t *c, bool ending)
 {
-    uint64_t     pt, end, rest;
+    uint64_t     pt, at, end, rest;
     glease_t    *gl;
     gsession_t  *gs;
     identity_t  *id;
@@ -265,17 +297,22 @@ check_granted(world_t *w, const pm_cmd_t *c, bool ending)
         return;
     }
 
-    /* what comes up with the next start was promised earlier */
+    /*
+     * A batch in which the process was killed may come up with the next start.
+     * It was given, and promised, when it was done: the lease may have run out
+     * since.
+     */
 
     pt = w->truth ? ims_pool_pt(w->truth) : c->now;
-    end = c->end > pt ? w->now_us + (c->end - pt) * MS : w->now_us;
+    at = check_us(w, pt, c->now);
+    end = check_us(w, pt, c->end);
 
     if (c->how == IMS_POOL_SAME) {
         gl = id->now;
         w->count[C_renewed]++;
 
         if (gl == NULL || gl->lease != c->r_lease || gl->user != c->user
-            || (check_over(w, gl) && gl->end_us + SLACK < w->now_us))
+            || (check_over(w, gl) && gl->end_us + SLACK < at))
         {
             world_fail(w, "told", "%s: lease %llx goes on for user %u, who has "
                        "not got it", id->impi,
@@ -285,7 +322,7 @@ check_granted(world_t *w, const pm_cmd_t *c, bool ending)
 
     } else {
         check_only(w, c);
-        gl = check_begin(w, id, c, ending);
+        gl = check_begin(w, id, c, at, ending);
         w->count[c->how == IMS_POOL_NEW ? C_acquired : C_returned]++;
     }
 
@@ -570,6 +607,7 @@ check_seen(world_t *w, const pm_cmd_t *c)
     unsigned          i;
     glease_t         *gl;
     gsession_t       *gs;
+    ims_pool_t        pool;
     ims_pool_look_t   look;
 
     if (c->rc != IMS_POOL_OK) {
@@ -628,9 +666,11 @@ check_seen(world_t *w, const pm_cmd_t *c)
         return true;
 
     case PM_ALTER:
-        return check_look(w, w->identity[0].ident, &look)
-               && look.ttl == c->a && look.delay == c->b
-               && (w->pool_ttl != c->a || w->pool_delay != c->b);
+        return check_pool(w, &pool)
+               && pool.head.ttl == c->a && pool.head.delay == c->b
+               && pool.head.margin == c->c
+               && (w->pool_ttl != c->a || w->pool_delay != c->b
+                   || w->pool_margin != c->c);
 
     default:
         if (!check_ends(c)) {
