@@ -3,6 +3,9 @@
 # Copyright (C) nginx-ims contributors
 
 # Pool manager: killed, doubled, misplaced, on a dying disk.
+#
+# IMS_CRASH_ROUNDS: how often it is killed under load, at a random instant; 30
+# if it is not set, by hand 300.
 
 ###############################################################################
 
@@ -22,7 +25,7 @@ use ImsPool;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-use constant ROUNDS => 10;
+use constant ROUNDS => $ENV{IMS_CRASH_ROUNDS} || 30;
 use constant CLIENTS => 4;
 use constant USERS => 40;
 
