@@ -548,6 +548,114 @@ test_fences(void **state)
 }
 
 
+/*
+ * A binding was seen at the core, of whatever lease: in every state the
+ * identity rests longer, nothing else of it changes, and nobody new gets it
+ * before.
+ */
+
+static void
+report_in_state(fixture_t *f, uint64_t lease)
+{
+    bool              alert;
+    uint64_t          until, margin;
+    ims_pool_look_t   before, after;
+    ims_pool_grant_t  g;
+
+    margin = 30000;
+    before = look(f, FIRST);
+    until = before.pt + 5000000;
+
+    begin(f);
+    assert_int_equal(ims_pool_report(f->w, FIRST, lease, 1, 7, until, &alert),
+                     IMS_POOL_OK);
+    commit(f);
+    check_clean(f);
+
+    after = look(f, FIRST);
+    assert_int_equal(after.rec.rest, until + margin);
+    assert_int_equal(after.rec.lease, before.rec.lease);
+    assert_int_equal(after.rec.start, before.rec.start);
+    assert_int_equal(after.rec.end, before.rec.end);
+    assert_int_equal(after.rec.promised, before.rec.promised);
+    assert_int_equal(after.rec.flags, before.rec.flags);
+    assert_int_equal(after.rec.nsession, before.rec.nsession);
+
+    /* a shorter one after it does not lower that */
+
+    begin(f);
+    assert_int_equal(ims_pool_report(f->w, FIRST, lease, 1, 8, until - 1,
+                                     &alert), IMS_POOL_OK);
+    commit(f);
+    assert_int_equal(look(f, FIRST).rec.rest, until + margin);
+
+    f->v.boottime += until + margin - before.pt - 1;
+    assert_int_not_equal(acquire(f, "nobody yet", 99, &g), IMS_POOL_OK);
+    f->v.boottime += 1;
+    check_clean(f);
+}
+
+
+static void
+test_report_states(void **state)
+{
+    bool              ended;
+    uint64_t          id, lease;
+    fixture_t         f;
+    ims_pool_grant_t  g;
+
+    (void) state;
+
+    /* free: never leased, so that nobody knows what was seen */
+
+    fixture_pool(&f, 1);
+    report_in_state(&f, 12345);
+
+    /* leased, by the lease itself and by an earlier one; run out meanwhile */
+
+    assert_int_equal(acquire(&f, "alice", 1, &g), IMS_POOL_OK);
+    report_in_state(&f, g.lease);
+    assert_int_equal(acquire(&f, "bob", 1, &g), IMS_POOL_OK);
+    report_in_state(&f, g.lease - 1);
+
+    /* resting, after a release; then long free */
+
+    assert_int_equal(acquire(&f, "carol", 1, &g), IMS_POOL_OK);
+    lease = g.lease;
+    assert_int_equal(release(&f, "carol", 1, g.ident, g.lease), IMS_POOL_OK);
+    report_in_state(&f, lease);
+    f.v.boottime += 10000000;
+    report_in_state(&f, lease);
+
+    /* disabled while it is leased, and enabled before it has rested */
+
+    assert_int_equal(acquire(&f, "dave", 1, &g), IMS_POOL_OK);
+    assert_int_equal(disable(&f, "web-000001@ims.example", true), 0);
+    report_in_state(&f, g.lease);
+    assert_int_equal(enable(&f, "web-000001@ims.example"), 0);
+    assert_int_equal(acquire(&f, "erin", 1, &g), IMS_POOL_OK);
+
+    /* behind the pool's fence */
+
+    begin(&f);
+    assert_int_equal(ims_pool_revoke_pool(f.w, IMS_STR("web"), &id), 0);
+    commit(&f);
+    report_in_state(&f, g.lease);
+
+    /* on its way out: its names are free no sooner */
+
+    assert_int_equal(acquire(&f, "frank", 1, &g), IMS_POOL_OK);
+    assert_int_equal(removed(&f, "web-000001@ims.example", &ended), 0);
+    assert_true(ended);
+    report_in_state(&f, g.lease);
+    assert_int_equal(add(&f, "web", "web-000001@ims.example",
+                         "sip:web-000001@ims.example", &id), IMS_POOL_OK);
+    assert_int_not_equal(id, FIRST);
+    check_clean(&f);
+    fixture_end(&f);
+}
+
+
 int
 main(void)
 {
@@ -559,6 +667,7 @@ main(void)
         cmocka_unit_test(test_pool_disable),
         cmocka_unit_test(test_drop),
         cmocka_unit_test(test_fences),
+        cmocka_unit_test(test_report_states),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
