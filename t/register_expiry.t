@@ -336,8 +336,11 @@ $core->reply($link, $m, 503, 'Overloaded');
 $answer = $c->answer();
 is($answer && $answer->{status}, 500, 'revoked meanwhile: still an answer');
 is(($c->{ws}->closed(3))[0], 1008, 'and closed');
-ok($two[0]->silent(0.3) && $two[1]->silent(0.3),
-    'no REGISTER to the next peer');
+
+# what may be bound is taken back, whenever that is
+my @late = grep { $_ && sip_header($_, 'Contact') !~ /;expires=0$/ }
+    map { ($_->request(0.3))[0] } @two;
+is(scalar @late, 0, 'no REGISTER to the next peer');
 
 # 423 that the lease cannot meet: no loop of the client, a fresh lease; and
 # nobody else is sent there in vain

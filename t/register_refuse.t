@@ -580,7 +580,8 @@ sub malformed {
             'Missing empty line'],
         ['another version', sub { $_[0] =~ s{SIP/2\.0}{SIP/3.0}r }, 505,
             'Version Not Supported'],
-        ['no Call-ID', sub { $_[0] =~ s/^Call-ID: .*\r\n//mr }, 0],
+        ['no Call-ID', sub { $_[0] =~ s/^Call-ID: .*\r\n//mr }, 400,
+            'Missing Call-ID header'],
         ['CSeq of another method', sub {
             $_[0] =~ s/(CSeq: \d+) \w+/$1 BYE/r
         }, 400, 'CSeq method does not match the request'],
