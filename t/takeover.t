@@ -35,7 +35,8 @@ ims_keys($t);
 ims_pool($t, size => 60);
 
 $t->write_file_expand('nginx.conf',
-    ims_conf($t, workers => 2, lease_check => '200ms', grace => '1500ms'));
+    ims_conf($t, workers => 2, lease_check => '200ms', grace => '2500ms',
+    http => 'ims_ping_interval 10m;'));      # most clients here never read
 $t->run();
 
 ###############################################################################
@@ -73,7 +74,7 @@ is(scalar(grep { $_ eq '1008 replaced by a newer connection' } @closed),
     @path, 'the old connection is closed');
 is(counters()->{flow_taken_over} - $before->{flow_taken_over}, @path,
     'counted');
-ok($c->alive() && $core->silent(2.5), 'and nothing is taken back');
+ok($c->alive() && $core->silent(3.5), 'and nothing is taken back');
 
 # a REGISTER is on its way when the device comes back: the late answer is for
 # nobody
@@ -123,7 +124,7 @@ sleep 0.7;
 $c->connect();
 ($m, undef, $answer) = $c->registered($core);
 is(sip_header($m, 'Path'), $path, 'back within the grace: the same slot');
-ok($core->silent(2.5), 'nothing is taken back');
+ok($core->silent(3.5), 'nothing is taken back');
 
 # and with a fresh token, which is of the same lease
 
@@ -136,11 +137,11 @@ is(path($c), $path, 'with a fresh token: the same slot');
 
 my $start = time();
 $c->{ws}->drop();
-($m, $link) = $core->request(6);
+($m, $link) = $core->request(12);
 my $took = time() - $start;
 
 ok($m, 'taken back');
-ok($took > 1.4 && $took < 5, 'when the grace is over');
+ok($took > 2.4 && $took < 9, 'when the grace is over');
 is($m->{start}, 'REGISTER sip:ims.example SIP/2.0', 'Request-URI');
 is(sip_header($m, 'Contact'), '<' . $c->{ua}->contact() . '>;expires=0',
     'the exact Contact, no instance, no reg-id');
@@ -176,7 +177,7 @@ $path = sip_header($m, 'Path');
 # a core that is not well is asked again, one sequence of a slot
 
 $c->{ws}->drop();
-($m, $link) = $core->request(6);
+($m, $link) = $core->request(12);
 my $first = sip_header($m, 'Call-ID');
 $core->reply($link, $m, 503, 'Overloaded');
 $start = time();
@@ -204,11 +205,11 @@ isnt(path($plain), $one, 'no instance: another slot');
 ok($core->silent(4), 'the Contact that both have stays');
 
 $plain->{ws}->drop();
-($m, $link) = $core->request(6);
+($m, $link) = $core->request(12);
 is(sip_header($m, 'Contact'), '<' . $plain->{ua}->contact() . '>;expires=0',
     'and goes with the last one');
 $core->reply($link, $m, 200, 'OK', contact => '');
-ok($core->silent(2.5), 'once');
+ok($core->silent(3.5), 'once');
 
 # the lease is somebody's again: what is late is not sent
 
@@ -228,7 +229,7 @@ $good->send($good->{ua}->register(expires => 0));
 $core->reply($link, $m, 200, 'OK', contact => '');
 is($good->answer()->{status}, 200, 'de-registered by the client');
 $good->{ws}->close(1000);
-ok($core->silent(3), 'nothing to take back');
+ok($core->silent(3.5), 'nothing to take back');
 
 # without a token, on the flow itself (SIP.js)
 
@@ -256,7 +257,7 @@ my $hasty = ImsClient->new();
 $hasty->send($hasty->{ua}->register());
 $core->request();
 $hasty->{ws}->drop();
-($m, $link) = $core->request(6);
+($m, $link) = $core->request(12);
 is($m && sip_header($m, 'Contact'),
     '<' . $hasty->{ua}->contact() . '>;expires=0', 'lost before the 200');
 $core->reply($link, $m, 200, 'OK', contact => '') if $m;
@@ -280,12 +281,12 @@ is(sip_header($m, 'Path'), $slot{$back}, 'the same slot');
 
 my %bound = map { '<' . $_->{ua}->contact() . '>;expires=0' => 1 } @lost;
 my $n = keys %bound;
-while (keys %bound and ($m, $link) = $core->request(8)) {
+while (keys %bound and ($m, $link) = $core->request(12)) {
     delete $bound{sip_header($m, 'Contact')};
     $core->reply($link, $m, 200, 'OK', contact => '');
 }
 is(keys %bound, 0, "the others are taken back ($n)");
-ok($core->silent(3), 'and nothing else')
+ok($core->silent(3.5), 'and nothing else')
     or diag(($core->request(0))[0]{text});
 is(scalar(grep { $_->alive() } @kept, $back), @kept + 1,
     'flows of the other worker live');
@@ -293,7 +294,7 @@ is(scalar(grep { $_->alive() } @kept, $back), @kept + 1,
 # no slot is left in use that nobody has
 
 $_->{ws}->drop() for @kept, $back, $twin, $thief;
-while (($m, $link) = $core->request(4)) {
+while (($m, $link) = $core->request(5)) {
     $core->reply($link, $m, 200, 'OK', contact => '');
 }
 ok(ims_wait(5, sub { ims_status()->{flows} == 0 }),
