@@ -270,7 +270,7 @@ static int
 ims_pool_start_env(ims_pool_writer_t *w, const char *name, unsigned flags,
     char *err, size_t errlen)
 {
-    int       rc, i;
+    int       rc, i, dead;
     char      path[IMS_POOL_PATH_MAX + 64];
     MDB_txn  *txn;
 
@@ -294,6 +294,10 @@ ims_pool_start_env(ims_pool_writer_t *w, const char *name, unsigned flags,
     if (rc != 0) {
         goto failed;
     }
+
+    /* who was killed has its slot still: there may be none for us */
+
+    (void) mdb_reader_check(w->env, &dead);
 
     /*
      * what a killed process left in the page cache may be invisible now and
