@@ -150,6 +150,8 @@ ims_reply_reset(ims_reply_parser_t *p)
     p->pos = 0;
     p->left = 0;
     p->seen = 0;
+    p->row_left = 0;
+    p->nrows = 0;
     p->array = false;
 }
 
@@ -162,6 +164,7 @@ ims_reply_single(const uint8_t *buf, const ims_reply_item_t *item,
                          : ims_str_set(buf + item->off, item->len);
     r->number = item->type == ':' ? item->number : 0;
     r->n = 0;
+    r->nrows = 0;
 
     return (ptrdiff_t) item->end;
 }
@@ -175,7 +178,14 @@ ims_reply_array(const ims_reply_parser_t *p, const uint8_t *buf,
 
     r->text = IMS_STR_NULL;
     r->number = 0;
-    r->n = p->seen;
+    r->n = p->nrows ? 0 : p->seen;
+    r->nrows = p->nrows;
+
+    for (i = 0; i < p->nrows; i++) {
+        r->row[i].first = p->row[i];
+        r->row[i].end = (uint16_t) (i + 1 < p->nrows ? p->row[i + 1]
+                                                     : p->seen);
+    }
 
     for (i = 0; i < p->seen; i++) {
         r->element[i] = p->slice[i].null
@@ -184,6 +194,51 @@ ims_reply_array(const ims_reply_parser_t *p, const uint8_t *buf,
     }
 
     return (ptrdiff_t) p->pos;
+}
+
+
+/* an array in the array: all of its elements are such, and none goes deeper */
+
+static bool
+ims_reply_row(ims_reply_parser_t *p, const ims_reply_item_t *item)
+{
+    if (p->row_left || (p->nrows == 0 && p->seen)
+        || p->nrows == IMS_REPLY_ROWS
+        || item->number < 0 || item->number > IMS_REPLY_ELEMENTS - p->seen)
+    {
+        return false;
+    }
+
+    p->row[p->nrows++] = (uint16_t) p->seen;
+    p->row_left = (uint32_t) item->number;
+    p->left--;
+    p->pos = item->end;
+
+    return true;
+}
+
+
+static bool
+ims_reply_element(ims_reply_parser_t *p, const ims_reply_item_t *item)
+{
+    if (p->nrows && p->row_left == 0) {
+        return false;
+    }
+
+    p->slice[p->seen].off = item->off;
+    p->slice[p->seen].len = item->len;
+    p->slice[p->seen].null = item->null;
+    p->seen++;
+    p->pos = item->end;
+
+    if (p->nrows) {
+        p->row_left--;
+
+    } else {
+        p->left--;
+    }
+
+    return true;
 }
 
 
@@ -225,48 +280,56 @@ ims_reply_parse(ims_reply_parser_t *p, const uint8_t *buf, size_t n,
 
     r->type = '*';
 
-    while (p->left) {
+    while (p->left || p->row_left) {
         rc = ims_reply_item(buf, n, p->pos, &item);
 
         if (rc != 1) {
             return rc == 0 ? ims_reply_more(n) : -1;
         }
 
-        if (item.type == '*') {
+        if (!(item.type == '*' ? ims_reply_row(p, &item)
+                               : ims_reply_element(p, &item)))
+        {
             return -1;
         }
-
-        p->slice[p->seen].off = item.off;
-        p->slice[p->seen].len = item.len;
-        p->slice[p->seen].null = item.null;
-        p->seen++;
-        p->left--;
-        p->pos = item.end;
     }
 
     return ims_reply_array(p, buf, r);
 }
 
 
-ims_str_t
-ims_reply_value(const ims_reply_t *r, const char *name, unsigned i)
+static ims_str_t
+ims_reply_find(const ims_reply_t *r, unsigned first, unsigned end,
+    const char *name, unsigned i)
 {
     unsigned   k;
     ims_str_t  key;
 
-    if (r->type != '*') {
-        return IMS_STR_NULL;
-    }
-
     key = ims_str_z(name);
 
-    for (k = 0; k + 1 < r->n; k += 2) {
+    for (k = first; k + 1 < end; k += 2) {
         if (ims_str_eq(r->element[k], key) && i-- == 0) {
             return r->element[k + 1];
         }
     }
 
     return IMS_STR_NULL;
+}
+
+
+ims_str_t
+ims_reply_value(const ims_reply_t *r, const char *name, unsigned i)
+{
+    return r->type == '*' ? ims_reply_find(r, 0, r->n, name, i)
+                          : IMS_STR_NULL;
+}
+
+
+ims_str_t
+ims_reply_row_value(const ims_reply_t *r, unsigned row, const char *name,
+    unsigned i)
+{
+    return ims_reply_find(r, r->row[row].first, r->row[row].end, name, i);
 }
 
 

@@ -3,7 +3,8 @@
  *
  * The client's side of RESP2, as narrow as the pool manager speaks it
  * (doc/pool-protocol.md): commands are arrays of bulk strings, a reply is a
- * line, a number, a bulk string or a flat array of these.
+ * line, a number, a bulk string, a flat array of these, or an array of such
+ * arrays.
  *
  * Nothing is copied or allocated, and no length that the other end announces
  * is believed before it is held against a limit.
@@ -16,7 +17,8 @@
 #include "base/ims_str.h"
 
 
-#define IMS_REPLY_ELEMENTS   128
+#define IMS_REPLY_ELEMENTS   384
+#define IMS_REPLY_ROWS       16         /* arrays in an array */
 #define IMS_REPLY_MAX        (64 * 1024)    /* bytes a reply, framing too */
 
 
@@ -24,8 +26,15 @@ typedef struct {
     uint8_t      type;          /* '+', '-', ':', '$' or '*' */
     ims_str_t    text;          /* of '+', '-', '$'; absent: the null string */
     int64_t      number;        /* of ':' */
-    unsigned     n;             /* of '*': its elements, as text */
+    unsigned     n;             /* of a flat '*': its elements, as text */
     ims_str_t    element[IMS_REPLY_ELEMENTS];
+
+    /* of an array of arrays (n is 0 then): where each begins and ends */
+    unsigned     nrows;
+    struct {
+        uint16_t  first;
+        uint16_t  end;
+    } row[IMS_REPLY_ROWS];
 } ims_reply_t;
 
 
@@ -34,6 +43,9 @@ typedef struct {
     uint32_t     pos;           /* from the reply's first byte */
     uint32_t     left;          /* elements still to come */
     uint32_t     seen;
+    uint32_t     row_left;      /* likewise, of the array in it */
+    uint32_t     nrows;
+    uint16_t     row[IMS_REPLY_ROWS];
     bool         array;
     struct {
         uint32_t  off;
@@ -62,6 +74,10 @@ ptrdiff_t ims_reply_parse(ims_reply_parser_t *p, const uint8_t *buf, size_t n,
  * Absent slice: there is none.
  */
 ims_str_t ims_reply_value(const ims_reply_t *r, const char *name, unsigned i);
+
+/* The same in one of an array's arrays; row < r->nrows. */
+ims_str_t ims_reply_row_value(const ims_reply_t *r, unsigned row,
+    const char *name, unsigned i);
 
 
 /* Bytes that a command of these arguments takes. */

@@ -188,8 +188,14 @@ test_garbage(void **state)
         ":-\r\n",
         ":1x\r\n",
         "*-1\r\n",
-        "*129\r\n",
-        "*2\r\n*1\r\n",
+        "*385\r\n",
+        "*2\r\n*385\r\n",
+        "*2\r\n*-1\r\n",
+        "*2\r\n*1\r\n*1\r\n",
+        "*2\r\n*1\r\n+a\r\n+b\r\n",
+        "*2\r\n*0\r\n+b\r\n",
+        "*2\r\n+a\r\n*1\r\n",
+        "*2\r\n*384\r\n+a\r\n*384\r\n",
         "*2\r\n$1\r\na\r\nb",
         "*1\r\n$65530\r\n",
     };
@@ -205,6 +211,72 @@ test_garbage(void **state)
             fail_msg("taken: %s", t[i]);
         }
     }
+}
+
+
+/* an array of arrays, as PURGE NEXT is answered */
+
+static void
+test_rows(void **state)
+{
+    size_t               i, n;
+    uint8_t             *copy;
+    ims_reply_t          r;
+    ims_reply_parser_t   p;
+
+    static const char  text[] =
+        "*3\r\n*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$1\r\n2\r\n"
+        "*0\r\n"
+        "*4\r\n$1\r\na\r\n$1\r\n3\r\n$1\r\na\r\n$-1\r\n";
+
+    (void) state;
+
+    n = sizeof(text) - 1;
+    ims_reply_reset(&p);
+
+    for (i = 0; i <= n; i++) {
+        assert_int_equal(feed(&p, text, i, &r, &copy), i < n ? 0 : (int) n);
+
+        if (i < n) {
+            free(copy);
+        }
+    }
+
+    assert_int_equal(r.type, '*');
+    assert_int_equal(r.nrows, 3);
+    assert_true(ims_str_eq(ims_reply_row_value(&r, 0, "a", 0), IMS_STR("1")));
+    assert_true(ims_str_eq(ims_reply_row_value(&r, 0, "b", 0), IMS_STR("2")));
+    assert_null(ims_reply_row_value(&r, 0, "a", 1).p);
+    assert_null(ims_reply_row_value(&r, 1, "a", 0).p);
+    assert_true(ims_str_eq(ims_reply_row_value(&r, 2, "a", 0), IMS_STR("3")));
+    assert_null(ims_reply_row_value(&r, 2, "a", 1).p);
+    assert_null(ims_reply_row_value(&r, 2, "b", 0).p);
+
+    /* whoever waits for a flat one finds nothing in it */
+
+    assert_int_equal(r.n, 0);
+    assert_null(ims_reply_value(&r, "a", 0).p);
+    free(copy);
+
+    /* as many as there is room for, and one more */
+
+    copy = malloc(512);
+    memcpy(copy, "*16\r\n", 5);
+
+    for (i = 5; i < 5 + 16 * 4; i += 4) {
+        memcpy(copy + i, "*0\r\n", 4);
+    }
+
+    ims_reply_reset(&p);
+    assert_int_equal(ims_reply_parse(&p, copy, i, &r), (int) i);
+    assert_int_equal(r.nrows, 16);
+
+    copy[2] = '7';
+    memcpy(copy + i, "*0\r\n", 4);
+    ims_reply_reset(&p);
+    assert_int_equal(ims_reply_parse(&p, copy, i + 4, &r), -1);
+
+    free(copy);
 }
 
 
@@ -244,15 +316,15 @@ test_limit(void **state)
 
     /* every element as short as can be still ends in the limit's terms */
 
-    memcpy(buf, "*128\r\n", 6);
+    memcpy(buf, "*384\r\n", 6);
 
-    for (n = 6; n < 6 + 128 * 3; n += 3) {
+    for (n = 6; n < 6 + 384 * 3; n += 3) {
         memcpy(buf + n, "+\r\n", 3);
     }
 
     ims_reply_reset(&p);
     assert_int_equal(ims_reply_parse(&p, buf, n, &r), (int) n);
-    assert_int_equal(r.n, 128);
+    assert_int_equal(r.n, 384);
 
     free(buf);
 }
@@ -294,6 +366,7 @@ main(void)
         cmocka_unit_test(test_single),
         cmocka_unit_test(test_pipelined),
         cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_rows),
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_command),
     };
