@@ -96,6 +96,11 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(register_no_slot,         "REGISTER: flow table full")                  \
     X(deregister_sent,          "de-REGISTER sent by the edge")               \
     X(deregister_done,          "de-REGISTER of the edge answered")           \
+    /* purge */                                                               \
+    X(purge_begun,              "identities whose purge was begun")           \
+    X(purge_done,               "identities purged")                          \
+    X(purge_failed,             "purges without a proof")                     \
+    X(purge_skipped,            "purges not begun")                           \
     /* flows and leases */                                                    \
     X(flow_lease_ended,         "flows closed: lease ended")                  \
     X(flow_taken_over,          "flows taken over by a new connection")       \
@@ -159,6 +164,18 @@ typedef struct {
 } ngx_http_ims_issuer_t;
 
 
+/* the core that registers the identities of a pool */
+
+typedef struct {
+    ngx_str_t                     pool;
+    ngx_array_t                   groups;     /* ngx_http_ims_group_t * */
+    struct ngx_http_ims_loc_conf_s  *conf;    /* of the first that leads there */
+    ngx_http_ims_issuer_t        *issuer;     /* likewise */
+} ngx_http_ims_core_t;
+
+#define NGX_HTTP_IMS_CORE_PEERS   16          /* nodes of one */
+
+
 /* ims_listen */
 
 typedef struct {
@@ -192,6 +209,9 @@ typedef struct {
     ngx_resolver_t               *resolver;         /* for them */
     ngx_msec_t                    resolver_timeout;
     ngx_array_t                  *groups;           /* ngx_http_ims_group_t * */
+    ngx_array_t                  *passes;           /* locations with ims_pass:
+                                                       ngx_http_ims_loc_conf_t * */
+    ngx_flag_t                    purge;
 
     ngx_msec_t                    lease_check;
     ngx_msec_t                    flow_grace;
@@ -225,13 +245,17 @@ typedef struct {
     ims_flow_keys_t              *flow_keys;
     uint64_t                      master_id;        /* random, of the master */
     uint32_t                      cycle_no;         /* its configuration cycle */
+    ngx_array_t                  *cores;            /* ngx_http_ims_core_t */
+    uint32_t                      core_cycle;       /* they are as then, */
+    uint64_t                      core_since;       /* BOOTTIME ms; 0: ever */
 
     ngx_shm_zone_t               *counters_zone;
-    ngx_atomic_t                 *counters;         /* NGX_HTTP_IMS_NCOUNTERS */
+    ngx_atomic_t                 *counters;         /* NGX_HTTP_IMS_NCOUNTERS
+                                                       and one of _core.c */
 } ngx_http_ims_main_conf_t;
 
 
-typedef struct {
+typedef struct ngx_http_ims_loc_conf_s {
     /* eP-CSCF: ims_pass and what a WebSocket location takes */
     ngx_http_ims_group_t         *group;            /* NULL: no ims_pass */
     ngx_array_t                  *accept_issuers;   /* ngx_http_ims_issuer_t * */
@@ -558,6 +582,14 @@ ngx_http_ims_pool_call_t *ngx_http_ims_pool_call(ngx_http_ims_worker_t *w,
     const ims_str_t *args, ngx_uint_t nargs,
     ngx_http_ims_pool_answer_pt handler, void *data,
     ngx_http_ims_pool_code_e *code);
+/*
+ * The same with a command of the edge role, without nonce and deadline: of the
+ * answer nothing was checked, and it may be a line as well as an array.  NULL:
+ * nothing was sent.
+ */
+ngx_http_ims_pool_call_t *ngx_http_ims_pool_edge(ngx_http_ims_worker_t *w,
+    const ims_str_t *args, ngx_uint_t nargs,
+    ngx_http_ims_pool_answer_pt handler, void *data);
 /* the caller gives up: its handler is not called; the place in line stays */
 void ngx_http_ims_pool_cancel(ngx_http_ims_pool_call_t *call);
 /* pool report, lossy: a registration at the core may last until PT ms */
@@ -694,6 +726,32 @@ void ngx_http_ims_register_failed(ims_trans_t *t, ngx_uint_t status,
 void ngx_http_ims_sweeper_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_sweeper_response(ims_trans_t *t, ims_sip_msg_t *m);
 void ngx_http_ims_sweeper_failed(ims_trans_t *t);
+
+
+/* ngx_http_ims_core.c: which core a pool's identities are registered at */
+
+/* init_module: from the locations; and what was remembered of them */
+ngx_int_t ngx_http_ims_cores_config(ngx_cycle_t *cycle,
+    ngx_http_ims_main_conf_t *imcf);
+void ngx_http_ims_cores_init(ngx_http_ims_worker_t *w);
+/* all its nodes; 0: there are none, or more than that */
+ngx_uint_t ngx_http_ims_core_peers(ngx_http_ims_core_t *core,
+    ngx_http_ims_addr_t addrs[NGX_HTTP_IMS_CORE_PEERS]);
+/* once a second: does anybody have others */
+void ngx_http_ims_core_watch(ngx_http_ims_worker_t *w);
+/* BOOTTIME ms since when nobody has; 0: nobody ever had */
+uint64_t ngx_http_ims_core_since(ngx_http_ims_worker_t *w);
+
+
+/* ngx_http_ims_purge.c: identities whose leases ended early, at the core */
+
+void ngx_http_ims_purge_init(ngx_http_ims_worker_t *w);
+void ngx_http_ims_purge_exit(ngx_http_ims_worker_t *w);
+/* is that the answer to one: then it is done with */
+ngx_uint_t ngx_http_ims_purge_response(ngx_http_ims_link_t *link,
+    const ims_sip_msg_t *m);
+/* the connection of that serial is of no use any more */
+void ngx_http_ims_purge_broken(uint32_t serial);
 
 
 /* ngx_http_ims_transaction.c: records, deadlines, sending */

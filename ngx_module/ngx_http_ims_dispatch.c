@@ -164,7 +164,9 @@ ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n)
         return;
     }
 
-    if (!ngx_http_ims_probe_response(m)) {
+    if (!ngx_http_ims_probe_response(m)
+        && !ngx_http_ims_purge_response(link, m))
+    {
         ngx_http_ims_core_response(m, 0);
     }
 }

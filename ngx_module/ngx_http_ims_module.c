@@ -237,6 +237,13 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       offsetof(ngx_http_ims_main_conf_t, core_probe),
       NULL },
 
+    { ngx_string("ims_purge"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_ims_main_conf_t, purge),
+      NULL },
+
     { ngx_string("ims_drain_time"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
@@ -575,7 +582,7 @@ ngx_http_ims_init_counters(ngx_shm_zone_t *zone, void *data)
         return NGX_OK;
     }
 
-    imcf->counters = ngx_slab_calloc(shpool, NGX_HTTP_IMS_NCOUNTERS
+    imcf->counters = ngx_slab_calloc(shpool, (NGX_HTTP_IMS_NCOUNTERS + 1)
                                              * sizeof(ngx_atomic_t));
     if (imcf->counters == NULL) {
         return NGX_ERROR;
@@ -614,7 +621,9 @@ ngx_http_ims_init_module(ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    if (ngx_http_ims_open_flows(cycle, imcf) != NGX_OK) {
+    if (ngx_http_ims_open_flows(cycle, imcf) != NGX_OK
+        || ngx_http_ims_cores_config(cycle, imcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -826,6 +835,8 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
      *     imcf->resolver = NULL;
      *     imcf->resolver_timeout = 0;
      *     imcf->groups = NULL;
+     *     imcf->passes = NULL;
+     *     imcf->cores = NULL;
      *     imcf->flows = NULL;
      *     imcf->flow_keys = NULL;
      *     imcf->counters_zone = NULL;
@@ -838,6 +849,7 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
     imcf->lease_check = NGX_CONF_UNSET_MSEC;
     imcf->flow_grace = NGX_CONF_UNSET_MSEC;
     imcf->core_probe = NGX_CONF_UNSET_MSEC;
+    imcf->purge = NGX_CONF_UNSET;
     imcf->drain_time = NGX_CONF_UNSET_MSEC;
     imcf->drain_after = NGX_CONF_UNSET_MSEC;
     imcf->core_ssl = NGX_CONF_UNSET;
@@ -863,6 +875,7 @@ ngx_http_ims_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(imcf->lease_check, 1000);
     ngx_conf_init_msec_value(imcf->flow_grace, 32000);
     ngx_conf_init_msec_value(imcf->core_probe, 0);
+    ngx_conf_init_value(imcf->purge, 1);
     ngx_conf_init_msec_value(imcf->drain_time, 10000);
     ngx_conf_init_msec_value(imcf->drain_after, 0);
     ngx_conf_init_value(imcf->core_ssl, 0);
@@ -1041,6 +1054,7 @@ ngx_http_ims_check_endpoint(ngx_conf_t *cf, ngx_http_ims_loc_conf_t *ilcf)
 static char *
 ngx_http_ims_check_pass(ngx_conf_t *cf, ngx_http_ims_loc_conf_t *ilcf)
 {
+    ngx_http_ims_loc_conf_t  **pass;
     ngx_http_ims_main_conf_t  *imcf;
 
     imcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_ims_module);
@@ -1063,6 +1077,21 @@ ngx_http_ims_check_pass(ngx_conf_t *cf, ngx_http_ims_loc_conf_t *ilcf)
                            "reaches its clients there");
         return NGX_CONF_ERROR;
     }
+
+    if (imcf->passes == NULL) {
+        imcf->passes = ngx_array_create(cf->pool, 4,
+                                        sizeof(ngx_http_ims_loc_conf_t *));
+        if (imcf->passes == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    pass = ngx_array_push(imcf->passes);
+    if (pass == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *pass = ilcf;
 
     return NGX_CONF_OK;
 }

@@ -26,6 +26,7 @@
 typedef enum {
     NGX_HTTP_IMS_POOL_AUTH = 0,
     NGX_HTTP_IMS_POOL_COMMAND,
+    NGX_HTTP_IMS_POOL_PLAIN,            /* without a nonce */
     NGX_HTTP_IMS_POOL_REPORT
 } ngx_http_ims_pool_kind_e;
 
@@ -84,6 +85,9 @@ static ngx_http_ims_pool_call_t *ngx_http_ims_pool_make(
     ngx_uint_t nargs);
 static void ngx_http_ims_pool_push(ngx_http_ims_pool_client_t *client,
     ngx_http_ims_pool_call_t *call);
+static void ngx_http_ims_pool_wait(ngx_http_ims_pool_client_t *client,
+    ngx_http_ims_pool_call_t *call, ngx_http_ims_pool_answer_pt handler,
+    void *data, uint64_t now);
 
 static ngx_int_t ngx_http_ims_pool_connect(
     ngx_http_ims_pool_client_t *client);
@@ -185,22 +189,40 @@ ngx_http_ims_pool_call(ngx_http_ims_worker_t *w, const ims_str_t *args,
     ngx_memcpy(call->nonce, nonce, sizeof(nonce));
 
     call->kind = NGX_HTTP_IMS_POOL_COMMAND;
-    call->handler = handler;
-    call->data = data;
-    call->asked = now;
-    call->deadline = now + w->main->pool_timeout;
 
-    client->nwaiting++;
-
-    /* requests wait without timers of their own: this one keeps the worker */
-
-    if (!client->timer.timer_set) {
-        ngx_add_timer(&client->timer, w->main->pool_timeout);
-    }
-
-    ngx_http_ims_pool_push(client, call);
+    ngx_http_ims_pool_wait(client, call, handler, data, now);
 
     *code = NGX_HTTP_IMS_POOL_OK;
+
+    return call;
+}
+
+
+ngx_http_ims_pool_call_t *
+ngx_http_ims_pool_edge(ngx_http_ims_worker_t *w, const ims_str_t *args,
+    ngx_uint_t nargs, ngx_http_ims_pool_answer_pt handler, void *data)
+{
+    ngx_http_ims_pool_call_t    *call;
+    ngx_http_ims_pool_client_t  *client;
+
+    client = ngx_http_ims_pool_client(w, &w->edge, &w->main->edge_secret,
+                                      "edge");
+
+    if (client == NULL
+        || client->ncalls >= NGX_HTTP_IMS_POOL_CALLS
+        || ngx_http_ims_pool_connect(client) != NGX_OK)
+    {
+        return NULL;
+    }
+
+    call = ngx_http_ims_pool_make(client, args, nargs);
+    if (call == NULL) {
+        return NULL;
+    }
+
+    call->kind = NGX_HTTP_IMS_POOL_PLAIN;
+
+    ngx_http_ims_pool_wait(client, call, handler, data, ims_boottime_ms());
 
     return call;
 }
@@ -388,6 +410,32 @@ ngx_http_ims_pool_push(ngx_http_ims_pool_client_t *client,
     client->ncalls++;
 
     ngx_post_event(client->connection->write, &ngx_posted_events);
+}
+
+
+static void
+ngx_http_ims_pool_wait(ngx_http_ims_pool_client_t *client,
+    ngx_http_ims_pool_call_t *call, ngx_http_ims_pool_answer_pt handler,
+    void *data, uint64_t now)
+{
+    ngx_msec_t  timeout;
+
+    timeout = client->worker->main->pool_timeout;
+
+    call->handler = handler;
+    call->data = data;
+    call->asked = now;
+    call->deadline = now + timeout;
+
+    client->nwaiting++;
+
+    /* requests wait without timers of their own: this one keeps the worker */
+
+    if (!client->timer.timer_set) {
+        ngx_add_timer(&client->timer, timeout);
+    }
+
+    ngx_http_ims_pool_push(client, call);
 }
 
 
@@ -903,6 +951,11 @@ ngx_http_ims_pool_answer(ngx_http_ims_pool_client_t *client,
     }
 
     if (call->kind == NGX_HTTP_IMS_POOL_REPORT) {
+        return NGX_OK;
+    }
+
+    if (call->kind == NGX_HTTP_IMS_POOL_PLAIN) {
+        answer->reply = &client->reply;
         return NGX_OK;
     }
 

@@ -342,6 +342,7 @@ ngx_http_ims_link_broken(ngx_http_ims_addr_t *addr, uint32_t serial,
     w = ngx_http_ims_worker;
 
     ngx_http_ims_count(core_link_broken);
+    ngx_http_ims_purge_broken(serial);
 
     ngx_http_ims_cancel_again(addr);
 

@@ -61,6 +61,8 @@ ngx_http_ims_worker_init(ngx_http_ims_worker_t *w)
 
     ngx_http_ims_sweeper_init(w);
     ngx_http_ims_probe_init(w);
+    ngx_http_ims_cores_init(w);
+    ngx_http_ims_purge_init(w);
 
     ev = &w->tick_event;
     ev->handler = ngx_http_ims_worker_tick;
@@ -162,6 +164,7 @@ ngx_http_ims_worker_exit(ngx_http_ims_worker_t *w)
         return;
     }
 
+    ngx_http_ims_purge_exit(w);
     ngx_http_ims_links_exit(w);
     ngx_http_ims_delivery_exit(w);
     ngx_http_ims_pool_exit(w);

@@ -456,6 +456,7 @@ typedef struct {
     ims_pool_rec_t  rec;
     uint64_t        fence;      /* of the pool */
     uint64_t        ttl;        /* ms */
+    uint64_t        ttl_max;    /* ms, likewise the longest term */
     uint64_t        delay;      /* D, ms */
     uint32_t        core_min;   /* s */
     uint8_t         edges;

@@ -474,6 +474,7 @@ ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
 
     out->fence = h.fence;
     out->ttl = h.ttl;
+    out->ttl_max = h.ttl_max;
 
     /*
      * with a D raised since, this lease still rests by the one of its last

@@ -187,3 +187,63 @@ ims_flow_sweep(ims_flow_table_t *t, ims_flow_sweep_t *s, uint32_t n)
         }
     }
 }
+
+
+/* the head of a slot's data, up to what is looked for */
+
+typedef struct {
+    uint64_t  lease;
+    uint8_t   instance[16];
+    uint64_t  ident;
+} ims_sweep_head_t;
+
+_Static_assert(offsetof(ims_flow_data_t, ident)
+               == offsetof(ims_sweep_head_t, ident),
+               "ident is where the head has it");
+
+
+static void
+ims_sweep_newer(const ims_flow_table_t *t, uint32_t slot,
+    ims_flow_lease_t *leases, unsigned n)
+{
+    bool              unread;
+    uint32_t          gen;
+    uint64_t          owner;
+    unsigned          i;
+    ims_sweep_head_t  head;
+
+    if (ims_flow_is_free(ims_flow_owner(t, slot))) {
+        return;
+    }
+
+    unread = ims_flow_read_head(t, slot, &head, sizeof(head), &owner, &gen)
+             != IMS_FLOW_OK;
+
+    for (i = 0; i < n; i++) {
+        leases[i].newer |= unread || (head.ident == leases[i].ident
+                                      && head.lease > leases[i].lease);
+    }
+}
+
+
+void
+ims_flow_newer(const ims_flow_table_t *t, ims_flow_lease_t *leases, unsigned n)
+{
+    uint32_t  i, word;
+    uint64_t  marks;
+
+    for (i = 0; i < n; i++) {
+        leases[i].newer = false;
+    }
+
+    for (word = 0; word < t->nmarks; word++) {
+        marks = ims_flow_load(&t->marks[word]);
+
+        while (marks) {
+            i = (uint32_t) __builtin_ctzll(marks);
+            marks &= marks - 1;
+
+            ims_sweep_newer(t, word * 64 + i, leases, n);
+        }
+    }
+}

@@ -380,6 +380,20 @@ ims_flow_rc_t ims_flow_index_put(ims_flow_table_t *t, uint32_t slot,
 /* Removes it (before lease or instance of a slot is changed). */
 void ims_flow_index_del(ims_flow_table_t *t, uint32_t slot);
 
+/*
+ * Has any slot in use a later lease of these identities than the one given?
+ * One walk over the slots in use, whatever n.  newer is set where there is
+ * one, and everywhere if a slot cannot be read at the moment.
+ */
+typedef struct {
+    uint64_t          ident;
+    uint64_t          lease;
+    bool              newer;
+} ims_flow_lease_t;
+
+void ims_flow_newer(const ims_flow_table_t *t, ims_flow_lease_t *leases,
+    unsigned n);
+
 
 /* -- sweeper ------------------------------------------------------------- */
 

@@ -75,7 +75,8 @@ ims_reg_lines(ims_sip_edit_t *ed, const ims_reg_forward_t *f,
 
     l->authorization = ims_reg_authorization(ed, f);
 
-    l->path = IMS_REG_CAT(ed, IMS_STR("<sip:"), f->path_token, IMS_STR("@"),
+    l->path = IMS_REG_CAT(ed, IMS_STR("<sip:"), f->path_token,
+                          f->path_token.n ? IMS_STR("@") : IMS_STR(""),
                           f->advertise, IMS_STR(";transport="), transport,
                           IMS_STR(";lr;ob>"));
 
@@ -237,9 +238,18 @@ ims_reg_deregister(uint8_t *dst, size_t cap, const ims_reg_deregister_t *d)
     ims_reg_line(&o, "Call-ID", d->call_id);
     ims_out_z(&o, "CSeq: ");
     ims_out_u64(&o, d->cseq);
-    ims_out_z(&o, " REGISTER\r\nContact: <");
-    ims_out_str(&o, d->contact);
-    ims_out_z(&o, ">;expires=0\r\nExpires: 0\r\n");
+    ims_out_z(&o, " REGISTER\r\nContact: ");
+
+    if (d->contact.n) {
+        ims_out_z(&o, "<");
+        ims_out_str(&o, d->contact);
+        ims_out_z(&o, ">;expires=0");
+
+    } else {
+        ims_out_z(&o, "*");
+    }
+
+    ims_out_z(&o, "\r\nExpires: 0\r\n");
     ims_reg_line(&o, "Authorization", l.authorization);
     ims_reg_line(&o, "Path", l.path);
     ims_out_z(&o, "Require: path\r\nSupported: path\r\n"

@@ -167,7 +167,7 @@ typedef struct {
     ims_str_t   advertise;         /* HOST:PORT of Via and Path */
     ims_str_t   transport;         /* "TCP" */
     ims_str_t   branch;
-    ims_str_t   path_token;
+    ims_str_t   path_token;        /* empty: of no flow */
     ims_str_t   icid;
     ims_str_t   visited;           /* empty: home */
     ims_str_t   access_network;    /* value of P-Access-Network-Info; or none */
@@ -219,7 +219,7 @@ bool ims_reg_answer(ims_reg_answer_t *a, const ims_sip_msg_t *m,
 typedef struct {
     ims_reg_forward_t  f;          /* expires, received are not used */
     ims_str_t          impu;
-    ims_str_t          contact;    /* exact URI */
+    ims_str_t          contact;    /* exact URI; empty: "*", all there are */
     ims_str_t          call_id;
     ims_str_t          from_tag;
     uint32_t           cseq;

@@ -909,6 +909,53 @@ sweep_repair(void **state)
 }
 
 
+/* for a purge: does any flow have a later lease of that identity */
+
+static void
+newer_leases(void **state)
+{
+    uint32_t          slot, gen;
+    uint64_t          word;
+    fixture_t        *f = *state;
+    ims_flow_data_t   d;
+    ims_flow_slot_t  *p;
+    ims_flow_lease_t  l[4] = {
+        { .ident = 7, .lease = 99 }, { .ident = 7, .lease = 100 },
+        { .ident = 7, .lease = 101 }, { .ident = 8, .lease = 1 }
+    };
+
+    ims_flow_newer(&f->t, l, 4);
+    assert_false(l[0].newer || l[1].newer || l[2].newer || l[3].newer);
+
+    slot = flow(f, &f->a, 1, 100, 1, &gen);
+    word = ims_flow_owner_word(&f->a, 1);
+    fill(&d, 100, 1);
+    d.ident = 7;
+    assert_int_equal(ims_flow_write(&f->t, slot, word, &d), IMS_FLOW_OK);
+
+    ims_flow_newer(&f->t, l, 4);
+    assert_true(l[0].newer);
+    assert_false(l[1].newer || l[2].newer || l[3].newer);
+
+    /* so does one that lost its connection */
+
+    assert_int_equal(ims_flow_release(&f->t, slot, word, 1000), IMS_FLOW_OK);
+    ims_flow_newer(&f->t, l, 4);
+    assert_true(l[0].newer);
+    assert_false(l[1].newer);
+
+    /* what cannot be read may be anything */
+
+    p = ims_flow_slot(&f->t, slot);
+    p->seq |= 1;
+    ims_flow_newer(&f->t, l, 4);
+    assert_true(l[0].newer && l[1].newer && l[2].newer && l[3].newer);
+    p->seq &= ~1ull;
+
+    ims_flow_newer(&f->t, l, 0);
+}
+
+
 /* -- texts ---- */
 
 static void
@@ -1046,6 +1093,7 @@ main(void)
         with_table(index_stale),
         with_table(sweep_grace),
         with_table(sweep_repair),
+        with_table(newer_leases),
         cmocka_unit_test(texts),
         cmocka_unit_test(texts_unsound),
     };

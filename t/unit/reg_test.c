@@ -1317,6 +1317,23 @@ test_deregister(void **state)
 
     assert_int_equal(ims_reg_deregister(out, (size_t) n, &d), n);
     assert_int_equal(ims_reg_deregister(out, (size_t) n - 1, &d), -1);
+
+    /* all that there is of an identity, of no flow: a purge */
+
+    d.contact = IMS_STR_NULL;
+    d.f.path_token = IMS_STR_NULL;
+
+    n = ims_reg_deregister(out, sizeof(out) - 1, &d);
+    assert_true(n > 0);
+    out[n] = '\0';
+
+    assert_non_null(strstr((char *) out,
+                           "\r\nContact: *\r\nExpires: 0\r\n"));
+    assert_non_null(strstr((char *) out,
+                           "\r\nPath: <sip:edge.ims.example:5070;"
+                           "transport=tcp;lr;ob>\r\n"));
+    assert_int_equal(ims_sip_parse(&again, out, (size_t) n, IMS_SIP_STREAM,
+                                   &err), 0);
 }
 
 

@@ -1,0 +1,171 @@
+#!/usr/bin/perl
+
+# Tests for purges by the edge that come too late: none is sent after its time,
+# and no answer counts after its own.
+
+###############################################################################
+
+use warnings;
+use strict;
+
+use Test::More;
+
+BEGIN { use FindBin; chdir($FindBin::Bin); push @INC, 'lib'; }
+
+use IO::Select;
+use IO::Socket::UNIX;
+use Time::HiRes qw/ sleep time /;
+
+use Ims;
+use ImsClient;
+use ImsCore;
+use ImsPurge;
+use ImsSip;
+use Test::Nginx;
+
+###############################################################################
+
+select STDERR; $| = 1;
+select STDOUT; $| = 1;
+
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(19);
+my $dir = $t->testdir();
+
+ims_keys($t);
+ims_purge_pool($t, size => 40);
+
+# what the pool manager says of purges takes a while as long as that file is
+# there
+
+my $slow = "$dir/slow";
+my $conf = ims_conf($t, http => 'ims_link_queue 64m;'
+    . ' ims_flow_transactions 2000;');
+$conf =~ s{socket=\S+}{socket=$dir/relay.sock};
+$t->write_file_expand('nginx.conf', $conf);
+$t->run_daemon(\&relay, "$dir/relay.sock", "$dir/pool.sock", $slow);
+ims_wait(10, sub { -S "$dir/relay.sock" });
+$t->run();
+
+###############################################################################
+
+my $core = ImsCore->new(port(8060));
+my ($m, $link, $i);
+
+# late and silent answers: the core holds them while others are looked at
+
+my @held = map { {} } 1 .. 2;
+for (@held) {
+    $_->{i} = ims_ended($t);
+    @$_{qw/ m link /} = $core->request(10);
+    $_->{at} = time();
+}
+
+# an answer of the pool manager that came too late to act on
+
+$t->write_file('slow', '');
+$i = ims_ended($t);
+ok(ims_wait_log($t, qr/\Q$i->{lease}\E is not purged: too late to send/,
+    seconds => 15), 'given out, but too late');
+ok($core->silent(1), 'nothing is sent');
+cmp_ok(ims_rest($t, $i), '>', 500, 'it rests');
+is(counters()->{purge_skipped}, 1, 'counted');
+unlink $slow;
+
+# one that waits for a core that takes nothing: dropped, not sent later
+
+my $c = ImsClient->new(user => 'busy');
+($m, $link) = $c->registered($core);
+my $late = counters()->{core_late};
+
+$c->send($c->{ua}->request('MESSAGE', to => 'sip:web-000040@ims.example',
+                           body => 'x' x 60000)) for 1 .. 400;
+ok(ims_wait(20, sub { counters()->{originating} >= 400 }),
+    'more than a socket takes');
+
+$i = ims_ended($t);
+ok(ims_wait_log($t, qr/\Q$i->{lease}\E is purged at the core/), 'queued');
+
+# its time is a second, as D is here
+
+sleep 1.3;
+
+my ($messages, $stars) = (0, 0);
+while (($m, $link) = $core->request(2)) {
+    ims_star($m) ? $stars++ : $messages++;
+}
+cmp_ok($messages, '>', 0, 'what was before it comes');
+is($stars, 0, 'it does not');
+cmp_ok(counters()->{core_late}, '>', $late, 'dropped in the queue');
+cmp_ok(ims_rest($t, $i), '>', 500, 'it rests');
+
+# each that was sent was so within its time; another holder is far away then
+
+$i = ims_ended($t);
+my $ended = time();
+($m, $link) = $core->request(10);
+my $sent = time();
+ok(ims_star($m), 'sent');
+cmp_ok($sent - $ended, '>', 1, 'D after the end');
+cmp_ok(ims_rest($t, $i), '>', 2, 'and more than D before anybody else');
+ims_gone($core, $link, $m);
+ok(ims_rested($t, $i), 'proven');
+
+# the silent one, and the late one
+
+my $left = 33 - (time() - $held[1]{at});
+sleep $left if $left > 0;
+ok(ims_wait_log($t, qr/was not purged: no answer of the core in time/,
+    count => 3, seconds => 15), 'no answer in time');
+
+my $done = counters()->{purge_done};
+ims_gone($core, $held[0]{link}, $held[0]{m});
+ok($core->silent(1.5), 'a late answer');
+is(counters()->{purge_done}, $done, 'is no proof');
+cmp_ok(ims_rest($t, $held[0]{i}), '>', 500, 'of the late one');
+cmp_ok(ims_rest($t, $held[1]{i}), '>', 500, 'nor is silence');
+
+###############################################################################
+
+sub counters { return ims_status()->{counters} }
+
+
+# between nginx and the pool manager: arrays of arrays are answers to PURGE
+# NEXT, and those that are not empty wait here if told so
+
+sub relay {
+    my ($own, $peer, $flag) = @_;
+
+    my $listen = IO::Socket::UNIX->new(Local => "$own.new", Listen => 16)
+        or die "relay: $!\n";
+    rename "$own.new", $own;
+    my $sel = IO::Select->new($listen);
+    my %other;
+
+    local $SIG{PIPE} = 'IGNORE';
+
+    while (1) {
+        for my $s ($sel->can_read(1)) {
+
+            if ($s == $listen) {
+                my $a = $listen->accept() or next;
+                my $b = IO::Socket::UNIX->new(Peer => $peer) or next;
+                $sel->add($a, $b);
+                @other{$a, $b} = ([$b, 0], [$a, 1]);
+                next;
+            }
+
+            my ($to, $answer) = @{$other{$s}};
+
+            if (!sysread $s, my $data, 65536) {
+                $sel->remove($s, $to);
+                close $_ for $s, $to;
+
+            } else {
+                sleep 1.5 if $answer && -e $flag && $data =~ /^\*[1-9]\r\n\*/;
+                syswrite $to, $data;
+            }
+        }
+    }
+}
+
+###############################################################################
