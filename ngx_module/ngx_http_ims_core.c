@@ -473,8 +473,7 @@ ngx_http_ims_core_watch(ngx_http_ims_worker_t *w)
         }
 
         changed = (other.master != w->me.master
-                   || other.cycle < w->main->core_cycle
-                   || other.cycle > w->me.cycle)
+                   || other.cycle < w->main->core_cycle)
                   && ngx_http_ims_worker_alive(other.id);
     }
 

@@ -891,8 +891,22 @@ ngx_http_ims_identity_refused(ngx_http_request_t *r,
         /* an outage has its own one line in the log, of higher level */
 
         ngx_http_ims_count(identity_unavailable);
-        ngx_log_error(NGX_LOG_INFO, log, 0,
-                      "no answer of the pool manager for this request");
+
+        if (answer->error.n) {
+
+            /* "-BUSY": an edge is purging the identity of this user */
+
+            line.data = (u_char *) answer->error.p;
+            line.len = answer->error.n;
+            ngx_log_error(NGX_LOG_INFO, log, 0,
+                          "pool manager put this request off: \"%s\"",
+                          ngx_http_ims_log_text(text, &line));
+
+        } else {
+            ngx_log_error(NGX_LOG_INFO, log, 0,
+                          "no answer of the pool manager for this request");
+        }
+
         return ngx_http_ims_identity_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
                                            "unavailable", retry_after);
     }

@@ -16,7 +16,7 @@
  * I-CSCFs do, that is more than needed; where they do not, it is what a proof
  * needs.
  *
- * One worker does it, the oldest that is to stay: others are spared the
+ * One worker does it, the oldest of the newest: the others are spared the
  * asking.  That two may take turns is no matter, since the pool manager gives
  * an identity to one of them.
  */
@@ -60,6 +60,8 @@ typedef struct {
 
 static void ngx_http_ims_purge_timer(ngx_event_t *ev);
 static ngx_uint_t ngx_http_ims_purge_mine(ngx_http_ims_worker_t *w);
+static ngx_uint_t ngx_http_ims_purge_before(ims_flow_worker_t *one,
+    ims_flow_worker_t *two);
 static void ngx_http_ims_purge_ask(ngx_http_ims_worker_t *w,
     ngx_http_ims_core_t *core);
 static void ngx_http_ims_purge_given(void *data,
@@ -198,7 +200,10 @@ ngx_http_ims_purge_timer(ngx_event_t *ev)
 }
 
 
-/* the oldest worker that is not told to finish */
+/*
+ * The oldest worker of the newest configuration: those of an older one finish,
+ * or are told so at any moment.
+ */
 
 static ngx_uint_t
 ngx_http_ims_purge_mine(ngx_http_ims_worker_t *w)
@@ -208,10 +213,13 @@ ngx_http_ims_purge_mine(ngx_http_ims_worker_t *w)
 
     for (row = 1; row < IMS_FLOW_ROWS; row++) {
 
-        if (ims_flow_worker(w->main->flows, row, &other)
-            && other.id != w->id && !other.exiting
-            && (other.start_ms < w->me.start_ms
-                || (other.start_ms == w->me.start_ms && row < w->me.row))
+        if (!ims_flow_worker(w->main->flows, row, &other)
+            || other.id == w->id || other.exiting)
+        {
+            continue;
+        }
+
+        if (ngx_http_ims_purge_before(&other, &w->me)
             && ngx_http_ims_worker_alive(other.id))
         {
             return 0;
@@ -219,6 +227,18 @@ ngx_http_ims_purge_mine(ngx_http_ims_worker_t *w)
     }
 
     return 1;
+}
+
+
+static ngx_uint_t
+ngx_http_ims_purge_before(ims_flow_worker_t *one, ims_flow_worker_t *two)
+{
+    if (one->master == two->master && one->cycle != two->cycle) {
+        return one->cycle > two->cycle;
+    }
+
+    return one->start_ms < two->start_ms
+           || (one->start_ms == two->start_ms && one->row < two->row);
 }
 
 
