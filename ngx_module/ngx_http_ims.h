@@ -747,8 +747,11 @@ uint64_t ngx_http_ims_core_since(ngx_http_ims_worker_t *w);
 
 void ngx_http_ims_purge_init(ngx_http_ims_worker_t *w);
 void ngx_http_ims_purge_exit(ngx_http_ims_worker_t *w);
-/* is that the answer to one: then it is done with */
-ngx_uint_t ngx_http_ims_purge_response(ngx_http_ims_link_t *link,
+/*
+ * Is that the answer to one: then it is done with.  serial: of the link that
+ * it came by.
+ */
+ngx_uint_t ngx_http_ims_purge_response(uint32_t serial,
     const ims_sip_msg_t *m);
 /* the connection of that serial is of no use any more */
 void ngx_http_ims_purge_broken(uint32_t serial);

@@ -165,7 +165,7 @@ ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n)
     }
 
     if (!ngx_http_ims_probe_response(m)
-        && !ngx_http_ims_purge_response(link, m))
+        && !ngx_http_ims_purge_response(ngx_http_ims_link_serial(link), m))
     {
         ngx_http_ims_core_response(m, 0);
     }

@@ -81,8 +81,7 @@ static ngx_int_t ngx_http_ims_purge_write(ngx_http_ims_purge_t *p,
     ngx_http_ims_purge_ask_t *a, ims_str_t impu, uint64_t deadline);
 
 static void ngx_http_ims_purge_answered(ngx_http_ims_purge_t *p,
-    ngx_http_ims_purge_ask_t *a, ngx_http_ims_link_t *link,
-    const ims_sip_msg_t *m);
+    ngx_http_ims_purge_ask_t *a, uint32_t serial, const ims_sip_msg_t *m);
 static void ngx_http_ims_purge_proven(ngx_http_ims_purge_t *p);
 static void ngx_http_ims_purge_told(void *data,
     const ngx_http_ims_pool_answer_t *answer);
@@ -614,7 +613,7 @@ ngx_http_ims_purge_broken(uint32_t serial)
 /* -- and back -------------------------------------------------------------- */
 
 ngx_uint_t
-ngx_http_ims_purge_response(ngx_http_ims_link_t *link, const ims_sip_msg_t *m)
+ngx_http_ims_purge_response(uint32_t serial, const ims_sip_msg_t *m)
 {
     u_char                *id;
     ngx_uint_t             i;
@@ -643,7 +642,7 @@ ngx_http_ims_purge_response(ngx_http_ims_link_t *link, const ims_sip_msg_t *m)
 
         for (i = 0; i < p->n; i++) {
             if (ngx_memcmp(p->asks[i].id, id, NGX_HTTP_IMS_PURGE_ID) == 0) {
-                ngx_http_ims_purge_answered(p, &p->asks[i], link, m);
+                ngx_http_ims_purge_answered(p, &p->asks[i], serial, m);
                 return 1;
             }
         }
@@ -659,8 +658,7 @@ ngx_http_ims_purge_response(ngx_http_ims_link_t *link, const ims_sip_msg_t *m)
 
 static void
 ngx_http_ims_purge_answered(ngx_http_ims_purge_t *p,
-    ngx_http_ims_purge_ask_t *a, ngx_http_ims_link_t *link,
-    const ims_sip_msg_t *m)
+    ngx_http_ims_purge_ask_t *a, uint32_t serial, const ims_sip_msg_t *m)
 {
     const char  *doubt;
 
@@ -673,7 +671,7 @@ ngx_http_ims_purge_answered(ngx_http_ims_purge_t *p,
         return;
     }
 
-    if (ngx_http_ims_link_serial(link) != a->serial) {
+    if (serial != a->serial) {
         ngx_http_ims_purge_failed(p, "the answer came by another connection",
                                   0);
         return;

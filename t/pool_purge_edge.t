@@ -45,8 +45,8 @@ my ($m, $link, $i, $other, $begun);
 
 # what is sent
 
-$i = ims_ended($t);
 $begun = time();
+$i = ims_ended($t);
 ($m, $link) = $core->request(10);
 cmp_ok(time() - $begun, '>=', 1, 'not before D');
 

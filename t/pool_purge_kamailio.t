@@ -73,10 +73,10 @@ is(scalar bindings($impu), 4, 'all of them');
 
 is(ims_identity(user => 'bob')->{status}, 503, 'no identity for bob');
 
+my $ended = time();
 is(ims_identity(user => 'alice', method => 'DELETE',
     query => "lease=$alice->{id}{lease}",
     cookie => $alice->{cookie})->{status}, 204, 'alice gives it back');
-my $ended = time();
 
 ok(ims_wait(10, sub { !bindings($impu) }), 'nothing is left at the core');
 cmp_ok(time() - $ended, '>', 1, 'not before D');

@@ -28,18 +28,27 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(19);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(21);
 my $dir = $t->testdir();
 
 ims_keys($t);
 ims_purge_pool($t, size => 40);
+
+# one identity each, D 3 s; a lease of 4 s is too short to be worth it
+
+for (['brief', 7], ['never', 4]) {
+    ims_poolctl($t, 'pool', 'create', $_->[0], 'ims.example', '--ttl',
+        $_->[1], '--ttl-max', $_->[1], qw/ --delay 3 --margin 1 --purge on /);
+    ims_poolctl($t, 'import', $_->[0], '--range',
+        "sip:$_->[0]-[1-1]\@ims.example");
+}
 
 # what the pool manager says of purges takes a while as long as that file is
 # there
 
 my $slow = "$dir/slow";
 my $conf = ims_conf($t, http => 'ims_link_queue 64m;'
-    . ' ims_flow_transactions 2000;');
+    . ' ims_flow_transactions 2000;', issuer => 'pool brief never;');
 $conf =~ s{socket=\S+}{socket=$dir/relay.sock};
 $t->write_file_expand('nginx.conf', $conf);
 $t->run_daemon(\&relay, "$dir/relay.sock", "$dir/pool.sock", $slow);
@@ -98,17 +107,23 @@ is($stars, 0, 'it does not');
 cmp_ok(counters()->{core_late}, '>', $late, 'dropped in the queue');
 cmp_ok(ims_rest($t, $i), '>', 500, 'it rests');
 
-# each that was sent was so within its time; another holder is far away then
+# a core that sits on it: it never meets a new holder, since that is D away at
+# the least, from what ended as from who comes
 
-$i = ims_ended($t);
 my $ended = time();
+$i = ims_ended($t, pool => 'brief');
+ims_ended($t, pool => 'never');
 ($m, $link) = $core->request(10);
 my $sent = time();
-ok(ims_star($m), 'sent');
-cmp_ok($sent - $ended, '>', 1, 'D after the end');
-cmp_ok(ims_rest($t, $i), '>', 2, 'and more than D before anybody else');
-ims_gone($core, $link, $m);
-ok(ims_rested($t, $i), 'proven');
+is(sip_header($m, 'To'), '<sip:brief-1@ims.example>', 'sent');
+cmp_ok($sent - $ended, '>=', 3, 'D after the end');
+
+my $next = holder('brief');
+cmp_ok(time() - $sent, '>=', 3, 'and D before somebody else begins');
+is($next->{impu}, $i->{impu}[0], 'with the same identity');
+ok($core->silent(0.1), 'none was sent since');
+holder('never');
+ok($core->silent(0.1), 'nor one that would have been too close to another');
 
 # the silent one, and the late one
 
@@ -127,6 +142,23 @@ cmp_ok(ims_rest($t, $held[1]{i}), '>', 500, 'nor is silence');
 ###############################################################################
 
 sub counters { return ims_status()->{counters} }
+
+
+# the next one who gets an identity of that pool
+
+sub holder {
+    my ($pool) = @_;
+
+    my ($status, $answer);
+
+    ims_wait(20, sub {
+        ($status, $answer) = ims_poolctl($t, '--json', 'acquire', $pool,
+                                         'next');
+        $status == 0;
+    });
+
+    return $answer;
+}
 
 
 # between nginx and the pool manager: arrays of arrays are answers to PURGE
