@@ -21,6 +21,9 @@
 #define NGX_HTTP_IMS_CORE_TEXT  (2 * NGX_HTTP_IMS_CORE_SUM + NGX_INT64_LEN + 2)
 
 
+static ngx_int_t ngx_http_ims_core_pools(ngx_cycle_t *cycle,
+    ngx_http_ims_main_conf_t *imcf, ngx_http_ims_loc_conf_t *conf,
+    ngx_http_ims_issuer_t *issuer);
 static ngx_http_ims_core_t *ngx_http_ims_core_add(ngx_cycle_t *cycle,
     ngx_http_ims_main_conf_t *imcf, ngx_http_ims_loc_conf_t *conf,
     ngx_http_ims_issuer_t *issuer, ngx_str_t *pool);
@@ -28,6 +31,8 @@ static ngx_int_t ngx_http_ims_core_groups(ngx_http_ims_main_conf_t *imcf,
     ngx_http_ims_core_t *core);
 static ngx_uint_t ngx_http_ims_core_takes(ngx_http_ims_loc_conf_t *conf,
     ngx_str_t *pool);
+static ngx_uint_t ngx_http_ims_core_known(ngx_http_ims_addr_t *addrs,
+    ngx_uint_t n, ngx_http_ims_addr_t *addr);
 static void ngx_http_ims_core_sum(ngx_http_ims_main_conf_t *imcf,
     u_char sum[NGX_HTTP_IMS_CORE_SUM]);
 static ngx_int_t ngx_http_ims_core_recall(ngx_cycle_t *cycle,
@@ -55,12 +60,11 @@ static u_char  ngx_http_ims_core_seen[NGX_HTTP_IMS_CORE_SUM];
 ngx_int_t
 ngx_http_ims_cores_config(ngx_cycle_t *cycle, ngx_http_ims_main_conf_t *imcf)
 {
-    u_char                    sum[NGX_HTTP_IMS_CORE_SUM];
-    ngx_str_t                *pool;
-    ngx_uint_t                i, k, n;
-    ngx_http_ims_core_t      *core;
-    ngx_http_ims_issuer_t   **issuer;
-    ngx_http_ims_loc_conf_t **pass;
+    u_char                     sum[NGX_HTTP_IMS_CORE_SUM];
+    ngx_uint_t                 i, k;
+    ngx_http_ims_core_t       *core;
+    ngx_http_ims_issuer_t    **issuer;
+    ngx_http_ims_loc_conf_t  **pass;
 
     if (imcf->flows == NULL || imcf->passes == NULL) {
         return NGX_OK;
@@ -78,20 +82,10 @@ ngx_http_ims_cores_config(ngx_cycle_t *cycle, ngx_http_ims_main_conf_t *imcf)
         issuer = pass[i]->accept_issuers->elts;
 
         for (k = 0; k < pass[i]->accept_issuers->nelts; k++) {
-
-            if (issuer[k]->pools == NULL) {
-                continue;
-            }
-
-            pool = issuer[k]->pools->elts;
-
-            for (n = 0; n < issuer[k]->pools->nelts; n++) {
-                if (ngx_http_ims_core_add(cycle, imcf, pass[i], issuer[k],
-                                          &pool[n])
-                    == NULL)
-                {
-                    return NGX_ERROR;
-                }
+            if (ngx_http_ims_core_pools(cycle, imcf, pass[i], issuer[k])
+                != NGX_OK)
+            {
+                return NGX_ERROR;
             }
         }
     }
@@ -107,6 +101,31 @@ ngx_http_ims_cores_config(ngx_cycle_t *cycle, ngx_http_ims_main_conf_t *imcf)
     ngx_http_ims_core_sum(imcf, sum);
 
     return ngx_http_ims_core_recall(cycle, imcf, sum);
+}
+
+
+static ngx_int_t
+ngx_http_ims_core_pools(ngx_cycle_t *cycle, ngx_http_ims_main_conf_t *imcf,
+    ngx_http_ims_loc_conf_t *conf, ngx_http_ims_issuer_t *issuer)
+{
+    ngx_str_t   *pool;
+    ngx_uint_t   i;
+
+    if (issuer->pools == NULL) {
+        return NGX_OK;
+    }
+
+    pool = issuer->pools->elts;
+
+    for (i = 0; i < issuer->pools->nelts; i++) {
+        if (ngx_http_ims_core_add(cycle, imcf, conf, issuer, &pool[i])
+            == NULL)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -224,7 +243,7 @@ ngx_uint_t
 ngx_http_ims_core_peers(ngx_http_ims_core_t *core,
     ngx_http_ims_addr_t addrs[NGX_HTTP_IMS_CORE_PEERS])
 {
-    ngx_uint_t              i, j, k, n, m;
+    ngx_uint_t              i, k, n, m;
     ngx_http_ims_addr_t     some[NGX_HTTP_IMS_CORE_PEERS + 1];
     ngx_http_ims_group_t  **group;
 
@@ -236,20 +255,9 @@ ngx_http_ims_core_peers(ngx_http_ims_core_t *core,
         m = ngx_http_ims_peer_list(group[i], some,
                                    NGX_HTTP_IMS_CORE_PEERS + 1);
 
-        for (j = 0; j < m; j++) {
+        for (k = 0; k < m; k++) {
 
-            for (k = 0; k < n; k++) {
-                if (ngx_cmp_sockaddr(&addrs[k].sockaddr.sockaddr,
-                                     addrs[k].socklen,
-                                     &some[j].sockaddr.sockaddr,
-                                     some[j].socklen, 1)
-                    == NGX_OK)
-                {
-                    break;
-                }
-            }
-
-            if (k < n) {
+            if (ngx_http_ims_core_known(addrs, n, &some[k])) {
                 continue;
             }
 
@@ -257,11 +265,30 @@ ngx_http_ims_core_peers(ngx_http_ims_core_t *core,
                 return 0;
             }
 
-            addrs[n++] = some[j];
+            addrs[n++] = some[k];
         }
     }
 
     return n;
+}
+
+
+static ngx_uint_t
+ngx_http_ims_core_known(ngx_http_ims_addr_t *addrs, ngx_uint_t n,
+    ngx_http_ims_addr_t *addr)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < n; i++) {
+        if (ngx_cmp_sockaddr(&addrs[i].sockaddr.sockaddr, addrs[i].socklen,
+                             &addr->sockaddr.sockaddr, addr->socklen, 1)
+            == NGX_OK)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

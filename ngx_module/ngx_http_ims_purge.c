@@ -73,6 +73,8 @@ static void ngx_http_ims_purge_rows(ngx_http_ims_core_t *core,
     const ims_reply_t *reply);
 static const char *ngx_http_ims_purge_begin(ngx_http_ims_core_t *core,
     ims_purge_job_t *job, ngx_uint_t newer, u_char *lease);
+static ngx_http_ims_purge_t *ngx_http_ims_purge_new(ngx_http_ims_core_t *core,
+    ims_purge_job_t *job, u_char *lease);
 static const char *ngx_http_ims_purge_look(ngx_http_ims_worker_t *w,
     ims_purge_job_t *job);
 static const char *ngx_http_ims_purge_send(ngx_http_ims_purge_t *p,
@@ -384,9 +386,7 @@ ngx_http_ims_purge_begin(ngx_http_ims_core_t *core, ims_purge_job_t *job,
     ngx_uint_t newer, u_char *lease)
 {
     uint64_t                looked;
-    ngx_uint_t              i, k, n, npeers;
     const char             *why;
-    ngx_http_ims_addr_t     peers[NGX_HTTP_IMS_CORE_PEERS];
     ngx_http_ims_purge_t   *p;
     ngx_http_ims_worker_t  *w;
 
@@ -408,18 +408,49 @@ ngx_http_ims_purge_begin(ngx_http_ims_core_t *core, ims_purge_job_t *job,
         return why;
     }
 
+    p = ngx_http_ims_purge_new(core, job, lease);
+
+    if (p == NULL) {
+        return "its core has no node, or too many";
+    }
+
+    ngx_http_ims_count(purge_begun);
+
+    ngx_log_error(NGX_LOG_INFO, w->log, 0,
+                  "pool %V lease %*s is purged at the core: %ui messages",
+                  &core->pool, (size_t) IMS_POOL_LEASE_TEXT, lease, p->n);
+
+    why = ngx_http_ims_purge_send(p, ngx_min(job->send_by, looked
+                                             + NGX_HTTP_IMS_FIRST_WRITE));
+    if (why) {
+        ngx_http_ims_purge_failed(p, why, 0);
+    }
+
+    return NULL;
+}
+
+
+static ngx_http_ims_purge_t *
+ngx_http_ims_purge_new(ngx_http_ims_core_t *core, ims_purge_job_t *job,
+    u_char *lease)
+{
+    ngx_uint_t             i, n, npeers;
+    ngx_http_ims_addr_t    peers[NGX_HTTP_IMS_CORE_PEERS];
+    ngx_http_ims_purge_t  *p;
+
     npeers = ngx_http_ims_core_peers(core, peers);
 
     if (npeers == 0) {
-        return "its core has no node, or too many";
+        return NULL;
     }
 
     n = npeers * job->nimpu;
 
     p = ngx_calloc(sizeof(ngx_http_ims_purge_t)
-                   + n * sizeof(ngx_http_ims_purge_ask_t), w->log);
+                   + n * sizeof(ngx_http_ims_purge_ask_t),
+                   ngx_http_ims_worker->log);
     if (p == NULL) {
-        return "no memory";
+        return NULL;
     }
 
     p->core = core;
@@ -429,26 +460,14 @@ ngx_http_ims_purge_begin(ngx_http_ims_core_t *core, ims_purge_job_t *job,
     ngx_memcpy(p->id, job->id.p, IMS_PURGE_ID);
     ngx_memcpy(p->lease, lease, IMS_POOL_LEASE_TEXT);
 
-    for (i = 0, k = 0; i < n; i++) {
-        p->asks[i].addr = peers[k];
-        k = (k + 1) % npeers;
+    for (i = 0; i < n; i++) {
+        p->asks[i].addr = peers[i % npeers];
     }
 
     ngx_queue_insert_tail(&ngx_http_ims_purges.queue, &p->queue);
     ngx_http_ims_purges.n++;
-    ngx_http_ims_count(purge_begun);
 
-    ngx_log_error(NGX_LOG_INFO, w->log, 0,
-                  "pool %V lease %*s is purged at the core: %ui messages",
-                  &core->pool, (size_t) IMS_POOL_LEASE_TEXT, lease, n);
-
-    why = ngx_http_ims_purge_send(p, ngx_min(job->send_by, looked
-                                             + NGX_HTTP_IMS_FIRST_WRITE));
-    if (why) {
-        ngx_http_ims_purge_failed(p, why, 0);
-    }
-
-    return NULL;
+    return p;
 }
 
 

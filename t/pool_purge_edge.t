@@ -124,8 +124,9 @@ ok(ims_wait(5, sub { counters()->{purge_failed} == @cases }), 'counted');
 cmp_ok(ims_rest($t, $_->[0]), '>', 500, "no proof: $_->[1]")
     for sort { $a->[1] cmp $b->[1] } values %of;
 
-is(ims_count_log($t, qr/was not purged: the core refuses \((500|40[34]|302|202)\)/),
-    5, 'refusals logged');
+is(ims_count_log($t,
+    qr/was not purged: the core refuses \((500|40[34]|302|202)\)/), 5,
+    'refusals logged');
 is(ims_count_log($t, qr/was not purged: contacts are left \(200\)/), 3,
     'contacts logged');
 
