@@ -1132,8 +1132,8 @@ ngx_http_ims_pool_expire(ngx_event_t *ev)
 
         if (!client->slow) {
             ngx_log_error(NGX_LOG_ERR, client->worker->log, 0,
-                          "pool manager at \"%V\" does not answer",
-                          &client->worker->main->pool_socket);
+                          "pool manager at \"%V\" does not answer (%s)",
+                          &client->worker->main->pool_socket, client->role);
             client->slow = 1;
         }
 

@@ -90,7 +90,7 @@ close $s;
 kill 'CONT', $pid;
 
 is(ims_identity(user => 'alice')->{json}{lease}, $lease, 'answers again');
-is(ims_count_log($t, qr/pool manager at "\S+" does not answer/), 1,
+is(ims_count_log($t, qr/pool manager at "\S+" does not answer \(wwsf\)/), 1,
     'and one line for that');
 
 ###############################################################################
