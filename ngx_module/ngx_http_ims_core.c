@@ -16,7 +16,7 @@
 #include <ngx_md5.h>
 
 
-#define NGX_HTTP_IMS_CORE_FILE  "core"
+#define NGX_HTTP_IMS_CORE_FILE  "nodes"
 #define NGX_HTTP_IMS_CORE_SUM   16
 #define NGX_HTTP_IMS_CORE_TEXT  (2 * NGX_HTTP_IMS_CORE_SUM + NGX_INT64_LEN + 2)
 
@@ -470,7 +470,10 @@ ngx_http_ims_core_save(ngx_cycle_t *cycle, u_char *name,
 }
 
 
-/* the counters' neighbour, so that it is known to a worker that is respawned */
+/*
+ * The counters' neighbour, so that it is known to a worker that is respawned:
+ * seconds, rounded up, since an atomic may have 32 bits.
+ */
 
 #define ngx_http_ims_core_changed(imcf)                                       \
     ((imcf)->counters[NGX_HTTP_IMS_NCOUNTERS])
@@ -505,7 +508,8 @@ ngx_http_ims_core_watch(ngx_http_ims_worker_t *w)
     }
 
     if (changed) {
-        ngx_http_ims_core_changed(w->main) = (ngx_atomic_t) ims_boottime_ms();
+        ngx_http_ims_core_changed(w->main) = (ngx_atomic_uint_t)
+                                             (ims_boottime_ms() / 1000 + 1);
     }
 }
 
@@ -514,7 +518,7 @@ uint64_t
 ngx_http_ims_core_since(ngx_http_ims_worker_t *w)
 {
     return ngx_max(w->main->core_since,
-                   (uint64_t) ngx_http_ims_core_changed(w->main));
+                   (uint64_t) ngx_http_ims_core_changed(w->main) * 1000);
 }
 
 

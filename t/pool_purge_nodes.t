@@ -194,7 +194,7 @@ ok(ims_wait_log($t,
 # never another
 
 $t->stop();
-$t->write_file('state/core', 'what is this');
+$t->write_file('state/nodes', 'what is this');
 $t->run();
 $i = ims_ended($t);
 ok(ims_wait_log($t,
@@ -202,7 +202,7 @@ ok(ims_wait_log($t,
     'nor does what is not understood');
 
 $t->stop();
-unlink "$dir/state/core";
+unlink "$dir/state/nodes";
 $t->run();
 $i = ims_ended($t);
 ($m, $link) = $core[0]->request(10);
