@@ -21,6 +21,7 @@
 #define CTL_REFUSED    1        /* the daemon, or a file's contents */
 #define CTL_USAGE      2
 #define CTL_AWAY       3        /* the daemon cannot be reached */
+#define CTL_PARTLY     4        /* done, but for some lines of a file */
 
 #define CTL_SOCKET     "/run/ims/pool.sock"
 #define CTL_REALM      "poolctl"    /* of users named without --realm */
@@ -42,7 +43,9 @@ enum {
     CTL_O_NOW     = 0x0200,
     CTL_O_ALL     = 0x0400,
     CTL_O_IMPU    = 0x0800,
-    CTL_O_HISTORY = 0x1000      /* lease, user, times */
+    CTL_O_HISTORY = 0x1000,     /* lease, user, times */
+    CTL_O_KEEP    = 0x2000,
+    CTL_O_DRY     = 0x4000
 };
 
 typedef struct {
@@ -50,6 +53,7 @@ typedef struct {
     const char     *secret_file;
     unsigned        timeout;
     bool            json;
+    bool            progress;           /* standard error is a terminal */
 
     unsigned        given;              /* CTL_O_* */
     const char     *realm;
@@ -98,6 +102,13 @@ int ctl_connect(ctl_t *ctl);
 redisReply *ctl_call(ctl_t *ctl, unsigned argc, const ims_str_t *argv);
 redisReply *ctl_call_z(ctl_t *ctl, unsigned argc, const char **argv);
 
+/*
+ * The same in two steps, for several commands under way: what is queued is sent
+ * with the next reply that is waited for.
+ */
+bool ctl_queue(ctl_t *ctl, unsigned argc, const ims_str_t *argv);
+redisReply *ctl_reply(ctl_t *ctl);
+
 /* Is it an error?  Then it is printed for people, and freed. */
 bool ctl_refused(ctl_t *ctl, redisReply *reply);
 
@@ -123,6 +134,9 @@ void ctl_out_done(ctl_t *ctl, const char *name, const char *value,
     const char *text);
 void ctl_out_number(ctl_t *ctl, const char *name, uint64_t value,
     const char *text);
+
+void ctl_out_two(ctl_t *ctl, const char *name, uint64_t value,
+    const char *name2, uint64_t value2);
 
 /* The reply of CHECK: figures, then a kind and a place for each fault. */
 void ctl_out_check(ctl_t *ctl, const redisReply *reply);
@@ -151,6 +165,7 @@ int ctl_revoke(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_identity_add(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_identity_disable(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_identity_enable(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_identity_list(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_identity_remove(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_purge_next(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_purge_done(ctl_t *ctl, unsigned argc, char **argv);
@@ -167,6 +182,9 @@ int ctl_history(ctl_t *ctl, unsigned argc, char **argv);
 
 /* ctl_import.c */
 int ctl_import(ctl_t *ctl, unsigned argc, char **argv);
+
+/* ctl_export.c */
+int ctl_export(ctl_t *ctl, unsigned argc, char **argv);
 
 
 #endif /* _CTL_H_INCLUDED_ */

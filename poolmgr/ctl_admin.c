@@ -19,6 +19,8 @@ static int ctl_done(ctl_t *ctl, const char **args, unsigned n,
 static int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
 static int ctl_table(ctl_t *ctl, const char **args, unsigned n,
     const char *const *columns);
+static int ctl_walk(ctl_t *ctl, const char **args, unsigned n, unsigned argc,
+    char **argv, const char *const *columns);
 static int ctl_named(ctl_t *ctl, const char *word, const char *sub,
     unsigned argc, char **argv, const char *more, const char *done);
 
@@ -34,6 +36,10 @@ static const char *const  ctl_purge_columns[] = {
 
 static const char *const  ctl_key_columns[] = {
     "key", "state", "created", NULL
+};
+
+static const char *const  ctl_identity_columns[] = {
+    "impi", "impu", "display", "pool", "state", "flags", NULL
 };
 
 static const char *const  ctl_list_columns[] = {
@@ -350,31 +356,55 @@ ctl_show(ctl_t *ctl, unsigned argc, char **argv)
 int
 ctl_list(ctl_t *ctl, unsigned argc, char **argv)
 {
+    const char  *args[5];
+
+    args[0] = "LIST";
+
+    return ctl_walk(ctl, args, 1, argc, argv, ctl_list_columns);
+}
+
+
+int
+ctl_identity_list(ctl_t *ctl, unsigned argc, char **argv)
+{
+    const char  *args[6];
+
+    args[0] = "IDENTITY";
+    args[1] = "LIST";
+
+    return ctl_walk(ctl, args, 2, argc, argv, ctl_identity_columns);
+}
+
+
+/* n words, then pool, state, cursor and count */
+
+static int
+ctl_walk(ctl_t *ctl, const char **args, unsigned n, unsigned argc, char **argv,
+    const char *const *columns)
+{
     int           rc;
     bool          more;
     char          cursor[24];
-    const char   *args[5];
     redisReply   *reply;
     ctl_table_t  *table;
 
-    table = ctl_table_new(ctl, ctl_list_columns);
+    table = ctl_table_new(ctl, columns);
 
     if (table == NULL) {
         ctl_error("no memory");
         return CTL_REFUSED;
     }
 
-    args[0] = "LIST";
-    args[1] = argc ? argv[0] : "*";
-    args[2] = ctl->state ? ctl->state : "*";
-    args[3] = cursor;
-    args[4] = "500";
+    args[n++] = argc ? argv[0] : "*";
+    args[n++] = ctl->state ? ctl->state : "*";
+    args[n++] = cursor;
+    args[n++] = "500";
 
     rc = CTL_OK;
     memcpy(cursor, "0", 2);
 
     do {
-        reply = ctl_call_z(ctl, 5, args);
+        reply = ctl_call_z(ctl, n, args);
 
         if (reply == NULL) {
             rc = CTL_AWAY;

@@ -164,9 +164,15 @@ ctl_secret(const char *path, char *secret, size_t cap)
 redisReply *
 ctl_call(ctl_t *ctl, unsigned argc, const ims_str_t *argv)
 {
+    return ctl_queue(ctl, argc, argv) ? ctl_reply(ctl) : NULL;
+}
+
+
+bool
+ctl_queue(ctl_t *ctl, unsigned argc, const ims_str_t *argv)
+{
     size_t       lens[CTL_ARGS];
     unsigned     i;
-    redisReply  *reply;
     const char  *args[CTL_ARGS];
 
     for (i = 0; i < argc; i++) {
@@ -174,15 +180,32 @@ ctl_call(ctl_t *ctl, unsigned argc, const ims_str_t *argv)
         lens[i] = argv[i].n;
     }
 
-    reply = redisCommandArgv(ctl->redis, (int) argc, args, lens);
-
-    if (reply == NULL) {
-        ctl_error("the pool manager does not answer: %s",
-                  ctl->redis->err == REDIS_ERR_IO ? strerror(errno)
-                                                  : ctl->redis->errstr);
+    if (redisAppendCommandArgv(ctl->redis, (int) argc, args, lens)
+        == REDIS_OK)
+    {
+        return true;
     }
 
-    return reply;
+    ctl_error("cannot ask the pool manager: %s", ctl->redis->errstr);
+
+    return false;
+}
+
+
+redisReply *
+ctl_reply(ctl_t *ctl)
+{
+    void  *reply;
+
+    if (redisGetReply(ctl->redis, &reply) == REDIS_OK) {
+        return reply;
+    }
+
+    ctl_error("the pool manager does not answer: %s",
+              ctl->redis->err == REDIS_ERR_IO ? strerror(errno)
+                                              : ctl->redis->errstr);
+
+    return NULL;
 }
 
 

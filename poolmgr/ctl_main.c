@@ -61,8 +61,8 @@ static const ctl_command_t  ctl_commands[] = {
     },
 
     { "import", "POOL FILE | POOL --range IMPU ...", 1, 2,
-      CTL_O_REST|CTL_O_RANGE|CTL_O_IMPI|CTL_O_DISPLAY, ctl_import,
-      "bring identities in, all or none",
+      CTL_O_REST|CTL_O_RANGE|CTL_O_IMPI|CTL_O_DISPLAY|CTL_O_KEEP|CTL_O_DRY,
+      ctl_import, "bring identities in, all or none",
       "FILE is CSV (RFC 4180) with a header line, \"-\" standard input:\n"
       "  impi,impu[,impu2...][,display]\n"
       "  --range IMPU      e.g. 'sip:web-[000001-001000]@ims.example'; once\n"
@@ -70,7 +70,15 @@ static const ctl_command_t  ctl_commands[] = {
       "  --impi PATTERN    IMPIs (the first range without its scheme)\n"
       "  --display PATTERN display names\n"
       "  --rest S          seconds until they may be given: for numbers that\n"
-      "                    were in use elsewhere (0)\n" },
+      "                    were in use elsewhere (0)\n"
+      "  --dry-run         check all of it, write nothing\n"
+      "  --keep-going      leave out the lines that are wrong, and tell each of\n"
+      "                    them; exit status 4 if there was one\n" },
+
+    { "export", "POOL [FILE]", 1, 2, 0, ctl_export,
+      "write the identities of a pool as \"import\" reads them",
+      "CSV with the header impi,impu[,impu2...],display, to standard output or\n"
+      "into FILE, which appears when it is whole.  Leases are not in it.\n" },
 
     { "identity add", "POOL IMPI", 2, 2,
       CTL_O_IMPU|CTL_O_DISPLAY|CTL_O_REST, ctl_identity_add,
@@ -91,6 +99,10 @@ static const ctl_command_t  ctl_commands[] = {
     { "identity remove", "IMPU|IMPI", 1, 1, 0, ctl_identity_remove,
       "end its lease, and forget it when it has rested",
       "Until then its names cannot be imported again.\n" },
+
+    { "identity list", "[POOL]", 0, 1, CTL_O_STATE, ctl_identity_list,
+      "identities with all of their names",
+      "  --state STATE     only free, leased, resting or off ones\n" },
 
     { "acquire", "POOL USER", 2, 2, CTL_O_REALM|CTL_O_SID, ctl_acquire,
       "lease an identity to a user, or go on with his lease",
@@ -201,7 +213,9 @@ enum {
     CTL_L_USER,
     CTL_L_AT,
     CTL_L_FROM,
-    CTL_L_TO
+    CTL_L_TO,
+    CTL_L_KEEP,
+    CTL_L_DRY
 };
 
 static const struct option  ctl_longopts[] = {
@@ -236,6 +250,8 @@ static const struct option  ctl_longopts[] = {
     { "at", required_argument, NULL, CTL_L_AT },
     { "from", required_argument, NULL, CTL_L_FROM },
     { "to", required_argument, NULL, CTL_L_TO },
+    { "keep-going", no_argument, NULL, CTL_L_KEEP },
+    { "dry-run", no_argument, NULL, CTL_L_DRY },
     { NULL, 0, NULL, 0 }
 };
 
@@ -276,6 +292,7 @@ main(int argc, char **argv)
     ctl.socket = env ? env : CTL_SOCKET;
     ctl.timeout = CTL_TIMEOUT;
     ctl.json = !isatty(STDOUT_FILENO);
+    ctl.progress = isatty(STDERR_FILENO);
     ctl.out = stdout;
 
     rc = ctl_options(&ctl, argc, argv);
@@ -519,6 +536,14 @@ ctl_option(ctl_t *ctl, int c)
         ctl->given |= CTL_O_ALL;
         return -1;
 
+    case CTL_L_KEEP:
+        ctl->given |= CTL_O_KEEP;
+        return -1;
+
+    case CTL_L_DRY:
+        ctl->given |= CTL_O_DRY;
+        return -1;
+
     case CTL_L_IMPU:
         if (ctl->nimpu == IMS_POOL_IMPUS) {
             ctl_error("more than %d IMPUs", IMS_POOL_IMPUS);
@@ -601,7 +626,8 @@ ctl_help(const ctl_command_t *command)
           "  -h, --help              this text; after a command: its help\n"
           "  -V, --version           version\n"
           "\n"
-          "Exit status: 0 done, 1 refused, 2 usage, 3 daemon not reached.\n"
+          "Exit status: 0 done, 1 refused, 2 usage, 3 daemon not reached, 4 "
+          "done but for\nsome lines of an import.\n"
           "An option's value or a user that begins with \"-\" goes behind "
           "\"--\".\n", stdout);
 

@@ -518,6 +518,21 @@ ctl_out_number(ctl_t *ctl, const char *name, uint64_t value, const char *text)
 
 
 void
+ctl_out_two(ctl_t *ctl, const char *name, uint64_t value, const char *name2,
+    uint64_t value2)
+{
+    if (ctl->json) {
+        ctl_json_out(ctl, json_pack("{s:I,s:I}", name, (json_int_t) value,
+                                    name2, (json_int_t) value2));
+        return;
+    }
+
+    fprintf(ctl->out, "%-12s %llu\n%-12s %llu\n", name,
+            (unsigned long long) value, name2, (unsigned long long) value2);
+}
+
+
+void
 ctl_out_check(ctl_t *ctl, const redisReply *reply)
 {
     json_t  *object, *list;

@@ -19,6 +19,7 @@ ims_csv_init(ims_csv_t *csv, ims_str_t text)
     csv->line = 1;
     csv->next = 1;
     csv->p = text.p;
+    csv->row = text.p;
     csv->end = text.p + text.n;
 
     if (text.n >= 3 && memcmp(text.p, "\xEF\xBB\xBF", 3) == 0) {
@@ -51,6 +52,7 @@ ims_csv_next(ims_csv_t *csv)
     }
 
     csv->line = csv->next;
+    csv->row = csv->p;
     csv->used = 0;
     csv->n = 1;
 
@@ -173,14 +175,37 @@ ims_csv_next(ims_csv_t *csv)
 
 done:
 
-    csv->p = p + 1;
-    csv->next++;
-
     if (csv->n == 1 && csv->used == 0) {
         return csv_fail(csv, "an empty line");
     }
 
+    csv->p = p + 1;
+    csv->next++;
+
     return 1;
+}
+
+
+void
+ims_csv_skip(ims_csv_t *csv)
+{
+    const uint8_t  *p;
+
+    p = csv->p == csv->end ? NULL
+                           : memchr(csv->p, '\n', (size_t) (csv->end - csv->p));
+
+    csv->p = p ? p + 1 : csv->end;
+    csv->next = csv->line + 1;
+    csv->error = NULL;
+}
+
+
+void
+ims_csv_seek(ims_csv_t *csv, const uint8_t *row, uint64_t line)
+{
+    csv->p = row;
+    csv->next = line;
+    csv->error = NULL;
 }
 
 

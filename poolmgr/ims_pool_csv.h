@@ -27,6 +27,8 @@ typedef struct {
     unsigned        n;
     ims_str_t       field[IMS_CSV_FIELDS];
 
+    const uint8_t  *row;            /* its first byte */
+
     /* private */
     const uint8_t  *p;
     const uint8_t  *end;
@@ -41,9 +43,18 @@ void ims_csv_init(ims_csv_t *csv, ims_str_t text);
 
 /*
  * 1: n fields, unquoted, valid until the next call (csv must not be copied);
- * 0: no more rows; -1: error, final.
+ * 0: no more rows; -1: error, again and again until ims_csv_skip().
  */
 int ims_csv_next(ims_csv_t *csv);
+
+/*
+ * After an error: goes on behind the line in which the row began, whatever was
+ * meant by it.
+ */
+void ims_csv_skip(ims_csv_t *csv);
+
+/* The next row is the one that began there, in that line. */
+void ims_csv_seek(ims_csv_t *csv, const uint8_t *row, uint64_t line);
 
 
 #endif /* _IMS_POOL_CSV_H_INCLUDED_ */

@@ -14,8 +14,7 @@
 
 
 #define IMS_POOL_DISPLAY_MAX   255
-#define IMS_POOL_START_SLICE   1000
-#define IMS_POOL_RANGE_DIGITS  9
+#define IMS_POOL_START_SLICE   10000    /* nobody waits for a lease yet */
 
 
 /* An identity's names made ready for writing. */
@@ -33,16 +32,27 @@ typedef struct {
 } ims_pool_prep_t;
 
 
+/* Where it is looked up whether a name is taken. */
+typedef struct {
+    MDB_txn          *txn;
+    const MDB_dbi    *dbi;
+    uint64_t          now;
+} ims_pool_taken_t;
+
+
 static ims_pool_row_fault_e ims_pool_prepare(ims_pool_prep_t *prep,
     const ims_pool_identity_t *row, uint64_t ident, uint32_t import_no,
     unsigned *at);
 static ims_pool_row_fault_e ims_pool_prepare_impu(ims_pool_prep_t *prep,
     const ims_pool_identity_t *row, unsigned i);
 static bool ims_pool_display_ok(ims_str_t display);
-static int ims_pool_unique(ims_pool_writer_t *w, ims_pool_prep_t *prep,
+static int ims_pool_unique(const ims_pool_taken_t *t, ims_pool_prep_t *prep,
     ims_pool_row_result_t *res);
-static bool ims_pool_unique_gone(ims_pool_writer_t *w, ims_pool_prep_t *prep,
-    uint64_t ident);
+static int ims_pool_unique_key(const ims_pool_taken_t *t,
+    ims_pool_prep_t *prep, const uint8_t *key, size_t nkey,
+    ims_pool_row_result_t *res);
+static bool ims_pool_unique_gone(const ims_pool_taken_t *t,
+    ims_pool_prep_t *prep, uint64_t ident);
 static int ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
     const ims_pool_identity_t *row, uint64_t rest, uint32_t import_no,
     ims_pool_rec_t *rec, ims_pool_row_result_t *res);
@@ -77,6 +87,30 @@ ims_pool_identity_check(const ims_pool_identity_t *row, unsigned *at)
     ims_pool_prep_t  prep;
 
     return ims_pool_prepare(&prep, row, 0, 0, at);
+}
+
+
+ims_pool_row_fault_e
+ims_pool_identity_keys(const ims_pool_identity_t *row, unsigned *at,
+    ims_pool_row_key_pt cb, void *ctx)
+{
+    unsigned              i;
+    ims_pool_prep_t       prep;
+    ims_pool_row_fault_e  fault;
+
+    fault = ims_pool_prepare(&prep, row, 0, 0, at);
+
+    if (fault != IMS_POOL_ROW_OK) {
+        return fault;
+    }
+
+    cb(ctx, 0, ims_str_set(prep.impi, prep.nimpi));
+
+    for (i = 0; i < row->nimpu; i++) {
+        cb(ctx, i + 1, ims_str_set(prep.fold[i], prep.nfold[i]));
+    }
+
+    return IMS_POOL_ROW_OK;
 }
 
 
@@ -192,55 +226,73 @@ ims_pool_display_ok(ims_str_t display)
 }
 
 
-/* is any of the names taken, by whomever? */
+/* is any of the names taken, by whomever?  EXISTS: res tells which */
 
 static int
-ims_pool_unique(ims_pool_writer_t *w, ims_pool_prep_t *prep,
+ims_pool_unique(const ims_pool_taken_t *t, ims_pool_prep_t *prep,
     ims_pool_row_result_t *res)
 {
-    int             rc;
-    unsigned        i;
-    ims_pool_uri_t  uri;
+    int       rc;
+    unsigned  i;
 
     prep->ngone = 0;
 
-    rc = ims_pool_w_copy(w, IMS_POOL_T_URI, prep->impi, prep->nimpi, &uri,
-                         sizeof(uri));
+    res->fault = IMS_POOL_ROW_IMPI_TAKEN;
+    rc = ims_pool_unique_key(t, prep, prep->impi, prep->nimpi, res);
 
-    if (rc == IMS_POOL_OK && !ims_pool_unique_gone(w, prep, uri.ident)) {
-        res->fault = IMS_POOL_ROW_IMPI_TAKEN;
-        res->ident = uri.ident;
-        return IMS_POOL_EXISTS;
+    for (i = 0; rc == IMS_POOL_OK && i < prep->names.nimpu; i++) {
+
+        res->fault = IMS_POOL_ROW_IMPU_TAKEN;
+        res->at = i;
+        rc = ims_pool_unique_key(t, prep, prep->fold[i], prep->nfold[i], res);
     }
 
-    for (i = 0; i < prep->names.nimpu; i++) {
-
-        if (rc != IMS_POOL_OK && rc != IMS_POOL_NOTFOUND) {
-            return rc;
-        }
-
-        rc = ims_pool_w_copy(w, IMS_POOL_T_URI, prep->fold[i],
-                             prep->nfold[i], &uri, sizeof(uri));
-
-        if (rc == IMS_POOL_OK && !ims_pool_unique_gone(w, prep, uri.ident)) {
-            res->fault = IMS_POOL_ROW_IMPU_TAKEN;
-            res->at = i;
-            res->ident = uri.ident;
-            return IMS_POOL_EXISTS;
-        }
+    if (rc == IMS_POOL_OK) {
+        res->fault = IMS_POOL_ROW_OK;
+        res->at = 0;
     }
 
-    return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : rc;
+    return rc;
+}
+
+
+static int
+ims_pool_unique_key(const ims_pool_taken_t *t, ims_pool_prep_t *prep,
+    const uint8_t *key, size_t nkey, ims_pool_row_result_t *res)
+{
+    int             rc;
+    ims_pool_uri_t  uri;
+
+    rc = ims_pool_row_copy(t->txn, t->dbi[IMS_POOL_T_URI], key, nkey, &uri,
+                           sizeof(uri));
+
+    if (rc == IMS_POOL_NOTFOUND) {
+        return IMS_POOL_OK;
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (ims_pool_unique_gone(t, prep, uri.ident)) {
+        return IMS_POOL_OK;
+    }
+
+    res->ident = uri.ident;
+    res->pool = uri.pool;
+
+    return IMS_POOL_EXISTS;
 }
 
 
 /* by one that was removed and has rested: it only waits for the broom */
 
 static bool
-ims_pool_unique_gone(ims_pool_writer_t *w, ims_pool_prep_t *prep,
+ims_pool_unique_gone(const ims_pool_taken_t *t, ims_pool_prep_t *prep,
     uint64_t ident)
 {
-    unsigned  i;
+    unsigned        i;
+    ims_pool_rec_t  rec;
 
     for (i = 0; i < prep->ngone; i++) {
         if (prep->gone[i] == ident) {
@@ -248,13 +300,74 @@ ims_pool_unique_gone(ims_pool_writer_t *w, ims_pool_prep_t *prep,
         }
     }
 
-    if (!ims_pool_w_gone(w, ident)) {
+    if (ims_pool_rec(t->txn, t->dbi, ident, &rec) != IMS_POOL_OK
+        || !(rec.flags & IMS_POOL_F_REMOVING) || rec.rest > t->now)
+    {
         return false;
     }
 
     prep->gone[prep->ngone++] = ident;
 
     return true;
+}
+
+
+int
+ims_pool_import_look(ims_pool_writer_t *w, ims_str_t pool,
+    const ims_pool_identity_t *rows, unsigned n, ims_pool_row_pt cb, void *ctx)
+{
+    int                     rc;
+    unsigned                i;
+    ims_pool_t              p;
+    ims_pool_prep_t         prep;
+    ims_pool_taken_t        t;
+    ims_pool_reader_t      *r;
+    ims_pool_row_result_t   res;
+
+    rc = ims_pool_get(w, pool, &p);
+
+    if (rc != IMS_POOL_OK || (p.head.flags & IMS_POOL_PF_DROPPING)) {
+        return rc == IMS_POOL_OK ? IMS_POOL_NOPOOL : rc;
+    }
+
+    r = w->reader;
+
+    if (ims_pool_snap(r) != IMS_POOL_OK) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    t.txn = r->txn;
+    t.dbi = r->dbi;
+    t.now = ims_pool_pt(r);
+
+    for (i = 0; i < n; i++) {
+
+        memset(&res, 0, sizeof(res));
+
+        res.fault = ims_pool_prepare(&prep, &rows[i], 0, 0, &res.at);
+        rc = IMS_POOL_OK;
+
+        if (res.fault == IMS_POOL_ROW_OK) {
+            rc = ims_pool_unique(&t, &prep, &res);
+        }
+
+        if (rc != IMS_POOL_OK && rc != IMS_POOL_EXISTS) {
+            break;
+        }
+
+        if (res.fault != IMS_POOL_ROW_OK) {
+            cb(ctx, i, &res);
+        }
+    }
+
+    ims_pool_unsnap(r);
+
+    if (i < n) {
+        w->damaged++;
+        return IMS_POOL_INTERNAL;
+    }
+
+    return IMS_POOL_OK;
 }
 
 
@@ -265,11 +378,12 @@ ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
     const ims_pool_identity_t *row, uint64_t rest, uint32_t import_no,
     ims_pool_rec_t *rec, ims_pool_row_result_t *res)
 {
-    int              rc;
-    uint8_t          key[8];
-    unsigned         i;
-    uint64_t         ident;
-    ims_pool_prep_t  prep;
+    int               rc;
+    uint8_t           key[8];
+    unsigned          i;
+    uint64_t          ident;
+    ims_pool_prep_t   prep;
+    ims_pool_taken_t  taken;
 
     memset(res, 0, sizeof(ims_pool_row_result_t));
 
@@ -285,7 +399,16 @@ ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
         return IMS_POOL_BADARG;
     }
 
-    rc = ims_pool_unique(w, &prep, res);
+    taken.txn = w->txn;
+    taken.dbi = w->dbi;
+    taken.now = w->now;
+
+    rc = ims_pool_unique(&taken, &prep, res);
+
+    if (rc == IMS_POOL_UNKNOWN) {
+        w->damaged++;
+        rc = IMS_POOL_INTERNAL;
+    }
 
     if (rc != IMS_POOL_OK) {
         return rc;
@@ -524,13 +647,16 @@ ims_pool_import_begin(ims_pool_writer_t *w, ims_str_t pool, uint64_t rest,
 
 
 int
-ims_pool_import_row(ims_pool_writer_t *w, uint32_t import_no,
-    const ims_pool_identity_t *row, uint64_t *ident,
+ims_pool_import_rows(ims_pool_writer_t *w, uint32_t import_no,
+    const ims_pool_identity_t *rows, unsigned n, unsigned *done,
     ims_pool_row_result_t *res)
 {
-    int                rc;
+    int                rc, saved;
     ims_pool_rec_t     rec;
     ims_pool_import_t  imp;
+
+    *done = 0;
+    memset(res, 0, sizeof(ims_pool_row_result_t));
 
     if (w->broken) {
         return IMS_POOL_INTERNAL;
@@ -542,19 +668,48 @@ ims_pool_import_row(ims_pool_writer_t *w, uint32_t import_no,
         rc = IMS_POOL_BADARG;
     }
 
-    if (rc == IMS_POOL_OK) {
-        rc = ims_pool_identity_put(w, imp.pool, row, imp.rest, import_no,
-                                   &rec, res);
-    }
-
     if (rc != IMS_POOL_OK) {
         return rc;
     }
 
-    imp.count++;
-    *ident = rec.ident;
+    while (rc == IMS_POOL_OK && *done < n) {
 
-    return ims_pool_import_save(w, &imp);
+        rc = ims_pool_identity_put(w, imp.pool, &rows[*done], imp.rest,
+                                   import_no, &rec, res);
+
+        if (rc == IMS_POOL_OK) {
+            (*done)++;
+        }
+    }
+
+    if (*done == 0 || w->broken) {
+        return rc;
+    }
+
+    /* those before a fault count too: they are to be taken out */
+
+    imp.count += *done;
+    saved = ims_pool_import_save(w, &imp);
+
+    return saved == IMS_POOL_OK ? rc : saved;
+}
+
+
+int
+ims_pool_import_row(ims_pool_writer_t *w, uint32_t import_no,
+    const ims_pool_identity_t *row, uint64_t *ident,
+    ims_pool_row_result_t *res)
+{
+    int       rc;
+    unsigned  done;
+
+    rc = ims_pool_import_rows(w, import_no, row, 1, &done, res);
+
+    if (rc == IMS_POOL_OK) {
+        *ident = (uint64_t) w->state.block << 32 | w->state.last_index;
+    }
+
+    return rc;
 }
 
 
@@ -659,8 +814,10 @@ ims_pool_import_step(ims_pool_writer_t *w, uint32_t import_no, unsigned max)
 static int
 ims_pool_import_publish(ims_pool_writer_t *w, uint64_t ident)
 {
-    int             rc;
-    ims_pool_rec_t  rec;
+    int               rc;
+    uint8_t           key[IMS_POOL_AVAIL_KEY];
+    ims_pool_rec_t    rec;
+    ims_pool_avail_t  a;
 
     rc = ims_pool_w_rec(w, ident, &rec);
 
@@ -668,11 +825,21 @@ ims_pool_import_publish(ims_pool_writer_t *w, uint64_t ident)
         return rc;
     }
 
+    /* a staged one has no row of avail to be moved */
+
     rec.flags &= (uint16_t) ~IMS_POOL_F_STAGED;
+    rec.avail = rec.rest;
 
     rc = ims_pool_w_put_rec(w, &rec);
 
-    return rc == IMS_POOL_OK ? ims_pool_w_avail_move(w, &rec, rec.rest) : rc;
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    a = ims_pool_avail_of(&rec);
+    ims_pool_avail_key(key, &a);
+
+    return ims_pool_w_put(w, IMS_POOL_T_AVAIL, key, sizeof(key), NULL, 0, 0);
 }
 
 
@@ -717,104 +884,4 @@ ims_pool_w_imports(ims_pool_writer_t *w, uint32_t *undone)
     } while (rc == IMS_POOL_OK && step == IMS_POOL_MORE);
 
     return rc;
-}
-
-
-/*
- * A bracket with a colon in it is an IPv6 address; any other one must be a
- * range, and the only one.
- */
-bool
-ims_pool_range_parse(ims_str_t text, ims_pool_range_t *range)
-{
-    ims_str_t       in, first, last;
-    const uint8_t  *p, *end, *open, *close, *dash;
-
-    memset(range, 0, sizeof(ims_pool_range_t));
-    range->before = text;
-
-    end = text.p + text.n;
-
-    for (p = text.p; p < end; p = close + 1) {
-        open = memchr(p, '[', (size_t) (end - p));
-        close = open == NULL ? NULL
-                             : memchr(open, ']', (size_t) (end - open));
-
-        if (open == NULL) {
-            break;
-        }
-
-        if (close == NULL) {
-            return false;
-        }
-
-        in = ims_str_range(open + 1, close);
-
-        if (memchr(in.p, ':', in.n) != NULL) {
-            continue;
-        }
-
-        dash = memchr(in.p, '-', in.n);
-
-        if (dash == NULL || range->width) {
-            return false;
-        }
-
-        first = ims_str_range(in.p, dash);
-        last = ims_str_range(dash + 1, close);
-
-        if (first.n != last.n || first.n > IMS_POOL_RANGE_DIGITS
-            || !ims_str_u32(first, &range->first)
-            || !ims_str_u32(last, &range->last)
-            || range->first > range->last)
-        {
-            return false;
-        }
-
-        range->width = (unsigned) first.n;
-        range->before = ims_str_range(text.p, open);
-        range->after = ims_str_range(close + 1, end);
-    }
-
-    return text.n != 0;
-}
-
-
-uint32_t
-ims_pool_range_count(const ims_pool_range_t *range)
-{
-    return range->last - range->first + 1;
-}
-
-
-size_t
-ims_pool_range_name(const ims_pool_range_t *range, uint32_t i, uint8_t *dst,
-    size_t cap)
-{
-    size_t    n;
-    uint8_t  *p;
-    unsigned  d;
-    uint32_t  v;
-
-    n = range->before.n + range->width + range->after.n;
-
-    if (n > cap) {
-        return 0;
-    }
-
-    memcpy(dst, range->before.p, range->before.n);
-    p = dst + range->before.n;
-
-    v = range->first + i;
-
-    for (d = range->width; d > 0; d--) {
-        p[d - 1] = (uint8_t) ('0' + v % 10);
-        v /= 10;
-    }
-
-    if (range->after.n) {
-        memcpy(p + range->width, range->after.p, range->after.n);
-    }
-
-    return n;
 }

@@ -204,16 +204,6 @@ ims_pool_life_remove(ims_pool_writer_t *w, ims_pool_rec_t *rec,
 
 /* --- after the rest ---------------------------------------------------- */
 
-bool
-ims_pool_w_gone(ims_pool_writer_t *w, uint64_t ident)
-{
-    ims_pool_rec_t  rec;
-
-    return ims_pool_w_rec(w, ident, &rec) == IMS_POOL_OK
-           && (rec.flags & IMS_POOL_F_REMOVING) && rec.rest <= w->now;
-}
-
-
 int
 ims_pool_w_forget(ims_pool_writer_t *w, uint64_t ident)
 {

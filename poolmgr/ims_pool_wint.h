@@ -292,8 +292,7 @@ int ims_pool_tick_hist(ims_pool_writer_t *w);
 
 /* --- removal (ims_pool_life.c) ------------------------------------------- */
 
-/* Is it removed, and has it rested?  Then it may be forgotten: all its rows. */
-bool ims_pool_w_gone(ims_pool_writer_t *w, uint64_t ident);
+/* One that was removed and has rested is forgotten: all its rows. */
 int ims_pool_w_forget(ims_pool_writer_t *w, uint64_t ident);
 
 /* A staged identity, which has nothing but its record and names. */

@@ -193,6 +193,7 @@ typedef struct {
     ims_pool_row_fault_e  fault;
     unsigned              at;
     uint64_t              ident;    /* of the identity that has it, or 0 */
+    uint32_t              pool;     /* likewise */
 } ims_pool_row_result_t;
 
 const char *ims_pool_row_fault_text(ims_pool_row_fault_e fault);
@@ -202,10 +203,32 @@ ims_pool_row_fault_e ims_pool_identity_check(const ims_pool_identity_t *row,
     unsigned *at);
 
 /*
+ * The same, and what must be unique in such a row: its keys in `uri`, valid in
+ * the call.  i: 0 is the IMPI's, 1 the first IMPU's.  Two IMPUs of one row may
+ * have one key (tel: and sip: of a number).
+ */
+typedef void (*ims_pool_row_key_pt)(void *ctx, unsigned i, ims_str_t key);
+ims_pool_row_fault_e ims_pool_identity_keys(const ims_pool_identity_t *row,
+    unsigned *at, ims_pool_row_key_pt cb, void *ctx);
+
+/*
+ * Could these rows be imported into the pool?  In one snapshot of the last
+ * commit; each that could not is told.  Rows are not held against each other.
+ * NOPOOL, INTERNAL.
+ */
+typedef void (*ims_pool_row_pt)(void *ctx, unsigned i,
+    const ims_pool_row_result_t *res);
+int ims_pool_import_look(ims_pool_writer_t *w, ims_str_t pool,
+    const ims_pool_identity_t *rows, unsigned n, ims_pool_row_pt cb,
+    void *ctx);
+
+/*
  * Import: all or nothing, over many batches.
  *
  *   begin     BUSY while another one is unfinished
- *   row       EXISTS, BADARG with res; the identity is staged
+ *   rows      EXISTS, BADARG with res: rows[*done] is at fault, those before
+ *             it are staged
+ *   row       one row
  *   end       the decision: one write
  *   undo      the other decision
  *   step      in further batches, until it is not MORE: publishes (or takes
@@ -216,6 +239,9 @@ ims_pool_row_fault_e ims_pool_identity_check(const ims_pool_identity_t *row,
  */
 int ims_pool_import_begin(ims_pool_writer_t *w, ims_str_t pool, uint64_t rest,
     uint32_t *import_no);
+int ims_pool_import_rows(ims_pool_writer_t *w, uint32_t import_no,
+    const ims_pool_identity_t *rows, unsigned n, unsigned *done,
+    ims_pool_row_result_t *res);
 int ims_pool_import_row(ims_pool_writer_t *w, uint32_t import_no,
     const ims_pool_identity_t *row, uint64_t *ident,
     ims_pool_row_result_t *res);

@@ -15,7 +15,6 @@
 #include "mgr_job.h"
 
 
-#define MGR_LIST_ROWS     100       /* a LIST without a count */
 #define MGR_SECONDS_MAX   (366ull * 86400)
 #define MGR_POOL_FIELDS   15
 
@@ -31,14 +30,7 @@ static int mgr_stat_slice(mgr_server_t *s, mgr_job_t *job,
 static void mgr_show(mgr_call_t *call, uint64_t ident);
 static void mgr_show_rec(mgr_call_t *call, const ims_pool_look_t *look,
     const ims_pool_names_t *names);
-static void mgr_pair_flags(mgr_call_t *call, unsigned flags);
-static void mgr_pair_lease(mgr_call_t *call, const ims_pool_rec_t *rec);
-static void mgr_pair_hex(mgr_call_t *call, const char *name, uint64_t v);
 static int mgr_pool_name_cb(void *ctx, const ims_pool_t *pool);
-static int mgr_list_cb(void *ctx, const ims_pool_rec_t *rec,
-    ims_pool_st_e st);
-static void mgr_list_row(mgr_call_t *call, const ims_pool_rec_t *rec,
-    ims_pool_st_e st, uint64_t now);
 static bool mgr_revoke_bar(mgr_call_t *call, unsigned i, bool *bar);
 static void mgr_revoked(mgr_call_t *call, int rc, unsigned n);
 static int mgr_check_slice(mgr_server_t *s, mgr_job_t *job,
@@ -563,7 +555,7 @@ mgr_show_rec(mgr_call_t *call, const ims_pool_look_t *look,
 }
 
 
-static void
+void
 mgr_pair_flags(mgr_call_t *call, unsigned flags)
 {
     char      text[96];
@@ -598,7 +590,7 @@ mgr_pair_flags(mgr_call_t *call, unsigned flags)
 
 /* the last lease, or nothing if there never was one */
 
-static void
+void
 mgr_pair_lease(mgr_call_t *call, const ims_pool_rec_t *rec)
 {
     uint8_t  text[IMS_POOL_LEASE_TEXT];
@@ -609,7 +601,7 @@ mgr_pair_lease(mgr_call_t *call, const ims_pool_rec_t *rec)
 }
 
 
-static void
+void
 mgr_pair_hex(mgr_call_t *call, const char *name, uint64_t v)
 {
     char  text[17];
@@ -667,128 +659,6 @@ mgr_pool_name_cb(void *ctx, const ims_pool_t *pool)
     memcpy(pn->name, pool->name, sizeof(pool->name));
 
     return 1;
-}
-
-
-typedef struct {
-    unsigned        n;
-    ims_pool_rec_t  rec[MGR_JOB_ROWS];
-    ims_pool_st_e   st[MGR_JOB_ROWS];
-} mgr_list_ctx_t;
-
-
-/* LIST <pool>|* <state>|* <cursor> [<count>] */
-
-void
-mgr_cmd_list(mgr_call_t *call)
-{
-    int                    rc, state;
-    unsigned               i, count;
-    uint32_t               no;
-    uint64_t               pos, n, now;
-    ims_pool_t             pool;
-    static mgr_list_ctx_t  ctx;         /* 200 KiB */
-
-    no = 0;
-
-    if (!mgr_arg_is(call, 1, "*")) {
-
-        rc = ims_pool_get(call->server->pool, mgr_arg(call, 1), &pool);
-
-        if (rc != IMS_POOL_OK) {
-            mgr_refuse(call, rc, 0);
-            return;
-        }
-
-        no = pool.head.pool;
-    }
-
-    state = -1;
-
-    if (!mgr_arg_is(call, 2, "*")) {
-
-        for (i = 0; i < IMS_POOL_STATES; i++) {
-            if (mgr_arg_is(call, 2, ims_pool_st_text((ims_pool_st_e) i))) {
-                state = (int) i;
-            }
-        }
-
-        if (state == -1) {
-            mgr_badarg(call, "state is free, leased, resting, off or *");
-            return;
-        }
-    }
-
-    n = MGR_LIST_ROWS;
-
-    if (!ims_str_u64(mgr_arg(call, 3), UINT64_MAX, &pos)
-        || (mgr_args(call) == 5
-            && (!ims_str_u64(mgr_arg(call, 4), MGR_JOB_ROWS, &n) || n == 0)))
-    {
-        mgr_badarg(call, "cursor is a number, count is 1 to 1000");
-        return;
-    }
-
-    count = (unsigned) n;
-    ctx.n = 0;
-
-    rc = ims_pool_walk(call->server->pool, no, state, &pos, count,
-                       mgr_list_cb, &ctx);
-
-    if (rc != IMS_POOL_OK && rc != IMS_POOL_MORE) {
-        mgr_refuse(call, rc, 0);
-        return;
-    }
-
-    now = ims_pool_now(call->server->pool);
-
-    ims_resp_array(call->out, 2);
-    ims_resp_bulk_u64(call->out, rc == IMS_POOL_MORE ? pos : 0);
-    ims_resp_array(call->out, ctx.n);
-
-    for (i = 0; i < ctx.n; i++) {
-        mgr_list_row(call, &ctx.rec[i], ctx.st[i], now);
-    }
-}
-
-
-static int
-mgr_list_cb(void *ctx, const ims_pool_rec_t *rec, ims_pool_st_e st)
-{
-    mgr_list_ctx_t  *list = ctx;
-
-    if (list->n == MGR_JOB_ROWS) {
-        return 1;
-    }
-
-    list->rec[list->n] = *rec;
-    list->st[list->n++] = st;
-
-    return 0;
-}
-
-
-static void
-mgr_list_row(mgr_call_t *call, const ims_pool_rec_t *rec, ims_pool_st_e st,
-    uint64_t now)
-{
-    int                      rc;
-    static ims_pool_names_t  names;
-
-    rc = ims_pool_names(ims_pool_writer_reader(call->server->pool),
-                        rec->ident, &names);
-
-    ims_resp_array(call->out, 2 * 8);
-
-    mgr_pair_hex(call, "ident", rec->ident);
-    mgr_pair_z(call, "state", ims_pool_st_text(st));
-    mgr_pair(call, "impu", rc == IMS_POOL_OK && names.nimpu
-                           ? names.impu[0].given : IMS_STR_NULL);
-    mgr_pair_lease(call, rec);
-    mgr_pair_u64(call, "now", now);
-    mgr_pair_u64(call, "start", rec->start);
-    mgr_pair_u64(call, "end", rec->end);
-    mgr_pair_u64(call, "rest", rec->rest);
 }
 
 

@@ -46,6 +46,7 @@ static const mgr_command_t  mgr_commands[] = {
     { "POOL", "LIST", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_pool_list },
     { "POOL", "STAT", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_pool_stat },
 
+    { "IMPORT", "LOOK", ADMIN, MGR_CMD_READ, 5, 5, mgr_cmd_import_look },
     { "IMPORT", "BEGIN", ADMIN, MGR_CMD_WRITE, 3, 5, mgr_cmd_import_begin },
     { "IMPORT", "ROWS", ADMIN, MGR_CMD_WRITE, 5, 5, mgr_cmd_import_rows },
     { "IMPORT", "END", ADMIN, MGR_CMD_WRITE, 3, 3, mgr_cmd_import_end },
@@ -59,6 +60,8 @@ static const mgr_command_t  mgr_commands[] = {
       mgr_cmd_identity_enable },
     { "IDENTITY", "REMOVE", ADMIN, MGR_CMD_WRITE, 3, 3,
       mgr_cmd_identity_remove },
+    { "IDENTITY", "LIST", ADMIN, MGR_CMD_AFTER, 5, 6, mgr_cmd_identity_list },
+    { "EXPORT", NULL, ADMIN, MGR_CMD_AFTER, 3, 4, mgr_cmd_export },
 
     { "SHOW", "LEASE", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_show_lease },
     { "SHOW", "IMPU", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_show_impu },

@@ -78,6 +78,11 @@ void mgr_refuse(mgr_call_t *call, int rc, uint32_t retry_s);
 void mgr_pair(mgr_call_t *call, const char *name, ims_str_t value);
 void mgr_pair_z(mgr_call_t *call, const char *name, const char *value);
 void mgr_pair_u64(mgr_call_t *call, const char *name, uint64_t value);
+void mgr_pair_hex(mgr_call_t *call, const char *name, uint64_t value);
+
+/* A record's flags, and its last lease, if it ever had one. */
+void mgr_pair_flags(mgr_call_t *call, unsigned flags);
+void mgr_pair_lease(mgr_call_t *call, const ims_pool_rec_t *rec);
 
 
 /*
@@ -108,12 +113,16 @@ void mgr_cmd_show_lease(mgr_call_t *call);
 void mgr_cmd_show_impu(mgr_call_t *call);
 void mgr_cmd_show_impi(mgr_call_t *call);
 void mgr_cmd_show_user(mgr_call_t *call);
-void mgr_cmd_list(mgr_call_t *call);
 void mgr_cmd_revoke_lease(mgr_call_t *call);
 void mgr_cmd_revoke_impu(mgr_call_t *call);
 void mgr_cmd_revoke_user(mgr_call_t *call);
 void mgr_cmd_revoke_pool(mgr_call_t *call);
 void mgr_cmd_check(mgr_call_t *call);
+
+/* mgr_list.c */
+void mgr_cmd_list(mgr_call_t *call);
+void mgr_cmd_identity_list(mgr_call_t *call);
+void mgr_cmd_export(mgr_call_t *call);
 
 /* mgr_life.c */
 void mgr_cmd_identity_add(mgr_call_t *call);
@@ -135,6 +144,7 @@ void mgr_cmd_key_list(mgr_call_t *call);
 void mgr_cmd_key_drop(mgr_call_t *call);
 
 /* mgr_import.c */
+void mgr_cmd_import_look(mgr_call_t *call);
 void mgr_cmd_import_begin(mgr_call_t *call);
 void mgr_cmd_import_rows(mgr_call_t *call);
 void mgr_cmd_import_end(mgr_call_t *call);

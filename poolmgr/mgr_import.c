@@ -1,9 +1,12 @@
 /*
  * Copyright (C) nginx-ims contributors
  *
- * IMPORT BEGIN, ROWS, END, ABORT.  The rows are staged, a few hundred a
- * command and transaction; END makes them all count, anything else (a fault,
+ * IMPORT LOOK, BEGIN, ROWS, END, ABORT.  The rows are staged, up to a thousand
+ * a command and transaction; END makes them all count, anything else (a fault,
  * ABORT, the connection's end, a crash) takes all of them out again.
+ *
+ * What an import costs is its syncs, two a transaction, far more than its work.
+ * So a transaction takes as many rows as a lease may wait for, and no more.
  */
 
 #include <stdio.h>
@@ -13,19 +16,142 @@
 #include "mgr_job.h"
 
 
-#define MGR_IMPORT_STEP  500        /* rows a slice */
 #define MGR_IMPORT_ROWS  1000       /* rows a command: one transaction */
+#define MGR_IMPORT_STEP  500        /* rows published or taken out at once, */
+#define MGR_IMPORT_NS    8000000    /* for so long in one transaction */
+
+
+/* the rows of one command */
+typedef struct {
+    unsigned              n;
+    const char           *why;          /* the row after them is none */
+    ims_pool_identity_t   row[MGR_IMPORT_ROWS];
+} mgr_rows_t;
+
+/* what a look finds */
+typedef struct {
+    mgr_call_t           *call;
+    uint64_t              line;         /* of the first row */
+    unsigned              from;         /* rows looked at before */
+    unsigned              n;
+    ims_resp_buf_t        faults;
+} mgr_look_t;
 
 
 static bool mgr_import_mine(mgr_call_t *call);
-static bool mgr_import_few(ims_str_t rows);
-static const uint8_t *mgr_import_row(const uint8_t *p, const uint8_t *end,
+static bool mgr_import_few(mgr_call_t *call, ims_str_t rows);
+static const uint8_t *mgr_import_parse(const uint8_t *p, const uint8_t *end,
+    mgr_rows_t *rows);
+static bool mgr_import_row(const uint8_t *p, const uint8_t *last,
     ims_pool_identity_t *row, const char **why);
+static void mgr_look_row(void *ctx, unsigned i,
+    const ims_pool_row_result_t *res);
+static void mgr_look_fault(mgr_look_t *look, uint64_t line, const char *word,
+    const char *text, unsigned at, uint32_t pool);
 static void mgr_import_fault(mgr_call_t *call, uint64_t line, const char *word,
     const char *text);
 static mgr_job_t *mgr_import_job(mgr_call_t *call, bool quiet);
 static int mgr_import_slice(mgr_server_t *s, mgr_job_t *job,
     ims_resp_buf_t *out);
+static int mgr_import_steps(mgr_server_t *s, uint32_t no);
+
+
+/* one command at a time: too long for the stack */
+static mgr_rows_t  mgr_rows;
+
+
+/* IMPORT LOOK <pool> <number of the first line> <rows>: writes nothing */
+
+void
+mgr_cmd_import_look(mgr_call_t *call)
+{
+    int             rc;
+    ims_str_t       rows;
+    mgr_look_t      look;
+    const uint8_t  *p, *end;
+
+    memset(&look, 0, sizeof(look));
+    look.call = call;
+
+    rows = mgr_arg(call, 4);
+
+    if (!ims_str_u64(mgr_arg(call, 3), UINT32_MAX, &look.line)) {
+        mgr_badarg(call, "the first line's number");
+        return;
+    }
+
+    if (!mgr_import_few(call, rows)) {
+        return;
+    }
+
+    p = rows.p;
+    end = rows.p + rows.n;
+
+    do {
+        p = mgr_import_parse(p, end, &mgr_rows);
+
+        rc = ims_pool_import_look(call->server->pool, mgr_arg(call, 2),
+                                  mgr_rows.row, mgr_rows.n, mgr_look_row,
+                                  &look);
+
+        look.from += mgr_rows.n;
+
+        if (mgr_rows.why != NULL) {
+            mgr_look_fault(&look, look.line + look.from, "BADROW",
+                           mgr_rows.why, 0, 0);
+            look.from++;
+        }
+
+    } while (rc == IMS_POOL_OK && p < end);
+
+    if (rc != IMS_POOL_OK) {
+        mgr_refuse(call, rc, 0);
+
+    } else {
+        ims_resp_array(call->out, look.n);
+        ims_resp_raw(call->out, look.faults.p, look.faults.n);
+        call->out->failed |= look.faults.failed;
+    }
+
+    ims_resp_free(&look.faults);
+}
+
+
+static void
+mgr_look_row(void *ctx, unsigned i, const ims_pool_row_result_t *res)
+{
+    bool         taken;
+    mgr_look_t  *look = ctx;
+
+    taken = res->fault == IMS_POOL_ROW_IMPI_TAKEN
+            || res->fault == IMS_POOL_ROW_IMPU_TAKEN;
+
+    mgr_look_fault(look, look->line + look->from + i,
+                   taken && res->pool ? "DUPLICATE" : "BADROW",
+                   ims_pool_row_fault_text(res->fault), res->at, res->pool);
+}
+
+
+/* line, word, text, which IMPU, the pool that has it */
+
+static void
+mgr_look_fault(mgr_look_t *look, uint64_t line, const char *word,
+    const char *text, unsigned at, uint32_t pool)
+{
+    char             name[IMS_POOL_NAME_MAX + 1];
+    ims_resp_buf_t  *out;
+
+    out = &look->faults;
+    look->n++;
+
+    ims_resp_array(out, 5);
+    ims_resp_bulk_u64(out, line);
+    ims_resp_bulk_z(out, word);
+    ims_resp_bulk_z(out, text);
+    ims_resp_bulk_u64(out, at);
+    ims_resp_bulk_z(out, pool ? mgr_pool_name(look->call->server, pool, name)
+                              : "");
+}
 
 
 /* IMPORT BEGIN <pool> [REST <seconds>] */
@@ -79,13 +205,12 @@ mgr_cmd_import_begin(mgr_call_t *call)
 void
 mgr_cmd_import_rows(mgr_call_t *call)
 {
-    int                    rc;
-    uint64_t               line, ident;
-    ims_str_t              rows;
-    const char            *why;
-    const uint8_t         *p, *end;
-    ims_pool_identity_t    row;
-    ims_pool_row_result_t  res;
+    int                     rc;
+    uint64_t                line;
+    unsigned                done;
+    ims_str_t               rows;
+    mgr_import_t           *import;
+    ims_pool_row_result_t   res;
 
     if (!mgr_import_mine(call)) {
         return;
@@ -97,44 +222,39 @@ mgr_cmd_import_rows(mgr_call_t *call)
     }
 
     rows = mgr_arg(call, 4);
-    end = rows.p + rows.n;
 
-    if (!mgr_import_few(rows)) {
-        mgr_badarg(call, "more than 1000 rows in a command");
+    if (!mgr_import_few(call, rows)) {
         return;
     }
 
-    for (p = rows.p; p < end; line++) {
+    (void) mgr_import_parse(rows.p, rows.p + rows.n, &mgr_rows);
 
-        p = mgr_import_row(p, end, &row, &why);
+    import = &call->server->import;
 
-        if (p == NULL) {
-            mgr_import_fault(call, line, "BADROW", why);
-            return;
-        }
+    rc = ims_pool_import_rows(call->server->pool, import->no, mgr_rows.row,
+                              mgr_rows.n, &done, &res);
 
-        memset(&res, 0, sizeof(res));
+    import->rows += done;
+    line += done;
 
-        rc = ims_pool_import_row(call->server->pool, call->server->import.no,
-                                 &row, &ident, &res);
+    if (rc == IMS_POOL_EXISTS || rc == IMS_POOL_BADARG) {
+        mgr_import_fault(call, line,
+                         rc == IMS_POOL_EXISTS ? "DUPLICATE" : "BADROW",
+                         ims_pool_row_fault_text(res.fault));
+        return;
+    }
 
-        if (rc == IMS_POOL_OK) {
-            call->server->import.rows++;
-            continue;
-        }
-
-        if (rc == IMS_POOL_EXISTS || rc == IMS_POOL_BADARG) {
-            mgr_import_fault(call, line,
-                             rc == IMS_POOL_EXISTS ? "DUPLICATE" : "BADROW",
-                             ims_pool_row_fault_text(res.fault));
-            return;
-        }
-
+    if (rc != IMS_POOL_OK) {
         mgr_refuse(call, rc, 0);
         return;
     }
 
-    ims_resp_int(call->out, call->server->import.rows);
+    if (mgr_rows.why != NULL) {
+        mgr_import_fault(call, line, "BADROW", mgr_rows.why);
+        return;
+    }
+
+    ims_resp_int(call->out, import->rows);
 }
 
 
@@ -214,7 +334,7 @@ mgr_import_mine(mgr_call_t *call)
 
 
 static bool
-mgr_import_few(ims_str_t rows)
+mgr_import_few(mgr_call_t *call, ims_str_t rows)
 {
     size_t    i;
     unsigned  n;
@@ -225,28 +345,56 @@ mgr_import_few(ims_str_t rows)
         n += rows.p[i] == '\n';
     }
 
-    return n <= MGR_IMPORT_ROWS;
+    if (n <= MGR_IMPORT_ROWS) {
+        return true;
+    }
+
+    mgr_badarg(call, "more than 1000 rows in a command");
+
+    return false;
 }
 
 
-/* the byte after the row, or NULL */
+/* Rows up to one that is none (why), which is passed over, or to the end. */
 
 static const uint8_t *
-mgr_import_row(const uint8_t *p, const uint8_t *end, ims_pool_identity_t *row,
+mgr_import_parse(const uint8_t *p, const uint8_t *end, mgr_rows_t *rows)
+{
+    const uint8_t  *last;
+
+    rows->n = 0;
+    rows->why = NULL;
+
+    while (p < end && rows->why == NULL) {
+
+        last = memchr(p, '\n', (size_t) (end - p));
+
+        if (last == NULL) {
+            rows->why = "the row has no end";
+            return end;
+        }
+
+        if (mgr_import_row(p, last, &rows->row[rows->n], &rows->why)) {
+            rows->n++;
+        }
+
+        p = last + 1;
+    }
+
+    return p;
+}
+
+
+static bool
+mgr_import_row(const uint8_t *p, const uint8_t *last, ims_pool_identity_t *row,
     const char **why)
 {
     unsigned        i;
     ims_str_t       field;
-    const uint8_t  *last, *tab;
+    const uint8_t  *tab;
 
-    memset(row, 0, sizeof(ims_pool_identity_t));
-
-    last = memchr(p, '\n', (size_t) (end - p));
-
-    if (last == NULL) {
-        *why = "the row has no end";
-        return NULL;
-    }
+    row->nimpu = 0;
+    row->display = IMS_STR_NULL;
 
     for (i = 0; p <= last; i++, p = tab + 1) {
 
@@ -265,11 +413,11 @@ mgr_import_row(const uint8_t *p, const uint8_t *end, ims_pool_identity_t *row,
 
         } else {
             *why = "too many IMPUs";
-            return NULL;
+            return false;
         }
     }
 
-    return last + 1;
+    return true;
 }
 
 
@@ -353,7 +501,7 @@ mgr_import_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
         }
 
         if (rc == IMS_POOL_OK) {
-            rc = ims_pool_import_step(s->pool, no, MGR_IMPORT_STEP);
+            rc = mgr_import_steps(s, no);
         }
 
         if (rc < 0 || ims_pool_broken(s->pool)) {
@@ -396,6 +544,23 @@ mgr_import_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
     ims_resp_int(out, job->u.import.rows);
 
     return IMS_POOL_OK;
+}
+
+
+static int
+mgr_import_steps(mgr_server_t *s, uint32_t no)
+{
+    int       rc;
+    uint64_t  begin;
+
+    begin = uv_hrtime();
+
+    do {
+        rc = ims_pool_import_step(s->pool, no, MGR_IMPORT_STEP);
+
+    } while (rc == IMS_POOL_MORE && uv_hrtime() - begin < MGR_IMPORT_NS);
+
+    return rc;
 }
 
 

@@ -102,7 +102,7 @@ is("$j->{impi} $j->{display} $j->{state}",
 
 for my $t (
 	['web', ['sip:web-[0001-0002]@ims.example'], 1,
-		qr/line 1 IMPI taken \(DUPLICATE\)\n.*nothing was imported/],
+		qr/line 1: IMPI taken: web-0001\@ims.example \(in pool web\)\n.*nothing was imported/],
 	['nix', ['sip:y-[1-2]@ims.example'], 1, qr/no such pool/],
 	['web', ['sip:y-[1-20]@ims.example'], 2, qr/as many digits/],
 	['web', ['sip:y-[2-1]@ims.example'], 2, qr/is no range/],
@@ -111,7 +111,7 @@ for my $t (
 	['web', ['y-[1-2]@ims.example'], 1, qr/line 1: not an IMPU/],
 	['web', ['tel:+1666[1-2]'], 1, qr/line 1: not an IMPI/],
 	['web', ['sip:y-[1-2]@ims.example', 'sip:same@ims.example'], 1,
-		qr/2 IMPU taken/])
+		qr/line 2: IMPU as in line 1: sip:same\@ims.example/])
 {
 	is(ctl('import', $t->[0], map { ('--range', $_) } @{$t->[1]}), $t->[2],
 		"range: @{$t->[1]}");
@@ -162,7 +162,7 @@ for my $t (
 		. "d\@ims.example,sip:d\@ims.example,\"a\nb\"\n",
 		qr/line 2: not a display name/],
 	['duplicate', "impi,impu\nd\@ims.example,sip:d\@ims.example\n"
-		. "e\@ims.example,sip:C1\@ims.example\n", qr/3 IMPU taken/])
+		. "e\@ims.example,sip:C1\@ims.example\n", qr/line 3: IMPU taken: sip:C1\@ims.example \(in pool web\)/])
 {
 	is(import_csv($t->[1]), 1, "CSV: $t->[0]");
 	like($err, $t->[2], "CSV: $t->[0]: says where");
@@ -174,7 +174,7 @@ is(import_csv("impi,impu\n" . join '', map {
 is(import_csv("impi,impu\n" . (join '', map {
 	"n$_\@ims.example,sip:n$_\@ims.example\n" } 1 .. 1700)
 	. "n1800\@ims.example,sip:m7\@ims.example\n"), 1, 'fault in line 1702');
-like($err, qr/1702 IMPU taken/, 'says where');
+like($err, qr/line 1702: IMPU taken: sip:m7\@/, 'says where');
 is(json('pool', 'stat', 'web')->{identities}, 1200 + 2 + 1700,
 	'all of one, none of the other');
 is(ctl('import', 'web', $p->tmp() . '/nix.csv'), 2, 'no such file');
