@@ -49,15 +49,16 @@ static const struct {
 void
 ctl_error(const char *fmt, ...)
 {
+    char     line[2048];
     va_list  args;
 
-    fputs("ims-poolctl: ", stderr);
-
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    vsnprintf(line, sizeof(line), fmt, args);
     va_end(args);
 
-    fputc('\n', stderr);
+    /* one write a line, since there may be very many */
+
+    fprintf(stderr, "ims-poolctl: %s\n", line);
 }
 
 

@@ -130,12 +130,108 @@ test_limits(void **state)
 }
 
 
+/* lines of the good rows and, in brackets, of the bad ones */
+
+static void
+test_skip(void **state)
+{
+    static const struct {
+        const char  *in;
+        const char  *want;
+    } cases[] = {
+        { "a\nb\nc\n", "1 2 3 " },
+        { "a\nb\"\nc\n", "1 [2] 3 " },
+        { "\"a\nb\nc\n", "[1] 2 3 " },
+        { "\"a\nb\"x\nc\"d\ne", "[1] [2] [3] 4 " },
+        { "a\n\n\nb\n\n", "1 [2] [3] 4 [5] " },
+        { "a\rb\n\"x\ny\"\nc\n\"", "[1] 2 4 [5] " },
+        { "\"", "[1] " },
+        { "\n", "[1] " },
+        { "\r", "[1] " },
+    };
+
+    int         rc;
+    char        out[128];
+    size_t      i, k;
+    ims_csv_t  *csv;
+
+    csv = malloc(sizeof(ims_csv_t));
+    assert_non_null(csv);
+
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+
+        ims_csv_init(csv, ims_str_z(cases[i].in));
+        k = 0;
+
+        while ((rc = ims_csv_next(csv)) != 0) {
+            assert_true(k < sizeof(out) - 24);
+            k += (size_t) snprintf(out + k, sizeof(out) - k,
+                                   rc == 1 ? "%llu " : "[%llu] ",
+                                   (unsigned long long) csv->line);
+
+            if (rc == -1) {
+                assert_int_equal(ims_csv_next(csv), -1);
+                ims_csv_skip(csv);
+            }
+        }
+
+        assert_string_equal(out, cases[i].want);
+    }
+
+    free(csv);
+}
+
+
+/* every row is read again from where it was, in any order */
+
+static void
+test_seek(void **state)
+{
+    static const char  in[] = "\xEF\xBB\xBF" "a,1\r\n\"b\n\",2\nc,\"3\"";
+
+    int             n;
+    size_t          i;
+    uint64_t        line[3];
+    ims_csv_t      *csv;
+    const uint8_t  *row[3];
+
+    static const size_t  order[] = { 2, 0, 1, 1, 2 };
+
+    csv = malloc(sizeof(ims_csv_t));
+    assert_non_null(csv);
+
+    ims_csv_init(csv, ims_str_z(in));
+
+    for (n = 0; ims_csv_next(csv) == 1; n++) {
+        assert_true(n < 3);
+        row[n] = csv->row;
+        line[n] = csv->line;
+    }
+
+    assert_int_equal(n, 3);
+
+    for (i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+
+        ims_csv_seek(csv, row[order[i]], line[order[i]]);
+        assert_int_equal(ims_csv_next(csv), 1);
+        assert_int_equal(csv->line, line[order[i]]);
+        assert_int_equal(csv->field[0].p[0], 'a' + (int) order[i]);
+        assert_int_equal(csv->field[1].p[0], '1' + (int) order[i]);
+    }
+
+    assert_int_equal(ims_csv_next(csv), 0);
+    free(csv);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_skip),
+        cmocka_unit_test(test_seek),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
