@@ -13,7 +13,8 @@
 #include "ctl.h"
 
 
-#define CTL_COLUMNS  12
+#define CTL_COLUMNS        12
+#define CTL_CHECK_FIGURES  6        /* of CHECK, before the faults */
 
 
 typedef enum {
@@ -548,7 +549,7 @@ ctl_out_check(ctl_t *ctl, const redisReply *reply)
 
     for (i = 0; i + 1 < reply->elements; i += 2) {
 
-        if (i < 4) {
+        if (i < 2 * CTL_CHECK_FIGURES) {
             json_object_set_new(object, reply->element[i]->str,
                                 ctl_json_value(CTL_NUMBER,
                                                reply->element[i + 1]));

@@ -12,23 +12,30 @@
 
 
 #define IMS_POOL_FAULTS_TOLD  20
+#define IMS_POOL_TOTAL_TRIES  5
 
-
-typedef struct {
-    ims_pool_check_t  *check;
-    MDB_txn           *txn;
-    const MDB_dbi     *dbi;
-    ims_pool_state_t   state;
-    ims_pool_floor_t   floor;
-} ims_pool_checker_t;
 
 typedef void (*ims_pool_check_pt)(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 
+/* before the first row of a tree, and behind the last; true: once more */
+typedef void (*ims_pool_check_begin_pt)(ims_pool_checker_t *c);
+typedef bool (*ims_pool_check_end_pt)(ims_pool_checker_t *c);
 
+
+static void ims_pool_check_state(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
+static void ims_pool_check_poolname(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
 static void ims_pool_check_pool(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 static void ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
+static void ims_pool_check_total_begin(ims_pool_checker_t *c);
+static void ims_pool_check_total_row(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
+static bool ims_pool_check_total_end(ims_pool_checker_t *c);
+static void ims_pool_check_name(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 static void ims_pool_check_avail(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
@@ -40,21 +47,52 @@ static void ims_pool_check_hist(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 static void ims_pool_check_feed(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
+static bool ims_pool_check_place(ims_pool_checker_t *c,
+    const ims_pool_rec_t *rec);
+static bool ims_pool_check_staged(ims_pool_checker_t *c,
+    const ims_pool_rec_t *rec);
+static bool ims_pool_check_holder(ims_pool_checker_t *c,
+    const ims_pool_rec_t *rec, const ims_pool_t *pool);
+static void ims_pool_check_sums(ims_pool_checker_t *c, uint64_t *sum);
+static bool ims_pool_check_past(ims_pool_checker_t *c, uint64_t ident);
+static bool ims_pool_check_feed_end(ims_pool_checker_t *c);
+static void ims_pool_check_reg(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
+static void ims_pool_check_key(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
+static void ims_pool_check_import(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
+static void ims_pool_check_clock(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
 static int ims_pool_check_phase(ims_pool_checker_t *c, unsigned max);
+static void ims_pool_check_importing(ims_pool_checker_t *c);
 static void ims_pool_check_last(ims_pool_checker_t *c);
 
 
 static const struct {
-    ims_pool_tree_e    tree;
-    ims_pool_check_pt  row;
+    ims_pool_tree_e           tree;
+    ims_pool_check_pt         row;
+    ims_pool_check_begin_pt   begin;
+    ims_pool_check_end_pt     end;
 } ims_pool_phases[] = {
-    { IMS_POOL_T_POOL,  ims_pool_check_pool  },
-    { IMS_POOL_T_IDENT, ims_pool_check_ident },
-    { IMS_POOL_T_AVAIL, ims_pool_check_avail },
-    { IMS_POOL_T_USER,  ims_pool_check_user  },
-    { IMS_POOL_T_URI,   ims_pool_check_uri   },
-    { IMS_POOL_T_HIST,  ims_pool_check_hist  },
-    { IMS_POOL_T_FEED,  ims_pool_check_feed  },
+    { IMS_POOL_T_META,     ims_pool_check_state,     NULL, NULL },
+    { IMS_POOL_T_POOL,     ims_pool_check_pool,      NULL, NULL },
+    { IMS_POOL_T_POOLNAME, ims_pool_check_poolname,  NULL, NULL },
+    { IMS_POOL_T_IDENT,    ims_pool_check_ident,     NULL, NULL },
+    { IMS_POOL_T_IDENT,    ims_pool_check_total_row,
+                           ims_pool_check_total_begin,
+                           ims_pool_check_total_end             },
+    { IMS_POOL_T_NAME,     ims_pool_check_name,      NULL, NULL },
+    { IMS_POOL_T_URI,      ims_pool_check_uri,       NULL, NULL },
+    { IMS_POOL_T_AVAIL,    ims_pool_check_avail,     NULL, NULL },
+    { IMS_POOL_T_USER,     ims_pool_check_user,      NULL, NULL },
+    { IMS_POOL_T_HIST,     ims_pool_check_hist,      NULL, NULL },
+    { IMS_POOL_T_FEED,     ims_pool_check_feed,      NULL,
+                           ims_pool_check_feed_end              },
+    { IMS_POOL_T_REG,      ims_pool_check_reg,       NULL, NULL },
+    { IMS_POOL_T_KEY,      ims_pool_check_key,       NULL, NULL },
+    { IMS_POOL_T_IMPORT,   ims_pool_check_import,    NULL, NULL },
+    { IMS_POOL_T_STAT,     ims_pool_check_clock,     NULL, NULL },
 };
 
 #define IMS_POOL_PHASES                                                       \
@@ -65,10 +103,12 @@ const char *
 ims_pool_fault_text(ims_pool_fault_e fault)
 {
     static const char *const  text[] = {
-        "row damaged", "times out of order", "lease above the last one given",
+        "row damaged", "times out of order", "number above the last one given",
         "avail row wrong", "user row and holder differ",
         "names and uri differ", "no such pool", "gap in the feed",
-        "total wrong", "incarnation above the floor", "leases overlap"
+        "total wrong", "incarnation above the floor", "leases overlap",
+        "staged without an import", "pages lost or used twice",
+        "file or its mode wrong"
     };
 
     return (size_t) fault < sizeof(text) / sizeof(text[0]) ? text[fault] : "?";
@@ -101,7 +141,7 @@ ims_pool_check_total(const ims_pool_check_t *check)
 }
 
 
-static void
+void
 ims_pool_fault(ims_pool_checker_t *c, ims_pool_fault_e fault, uint64_t ident)
 {
     ims_pool_check_t  *check;
@@ -132,14 +172,24 @@ ims_pool_check_slice(ims_pool_writer_t *w, ims_pool_check_t *check,
         return IMS_POOL_INTERNAL;
     }
 
+    memset(&c, 0, sizeof(c));
+
     c.check = check;
+    c.env = w->env;
     c.txn = r->txn;
     c.dbi = r->dbi;
     c.state = r->state;
     c.floor = w->floor;
+    c.pt = ims_pool_pt(r);
+
+    ims_pool_check_importing(&c);
 
     if (check->phase == IMS_POOL_PHASES) {
         ims_pool_check_last(&c);
+        ims_pool_check_pages(&c);
+        ims_pool_check_readers(&c);
+        ims_pool_check_files(&c, w);
+
         check->phase++;
         rc = IMS_POOL_OK;
 
@@ -150,6 +200,23 @@ ims_pool_check_slice(ims_pool_writer_t *w, ims_pool_check_t *check,
     ims_pool_unsnap(r);
 
     return rc;
+}
+
+
+/* the import that is not finished, if there is one */
+
+static void
+ims_pool_check_importing(ims_pool_checker_t *c)
+{
+    uint8_t  key[4];
+
+    ims_pool_be32(key, c->state.import_no);
+
+    c->importing = ims_pool_row_copy(c->txn, c->dbi[IMS_POOL_T_IMPORT], key,
+                                     sizeof(key), &c->import,
+                                     sizeof(c->import)) == IMS_POOL_OK
+                   && c->import.state != IMS_POOL_IMPORT_DONE
+                   && c->import.state != IMS_POOL_IMPORT_UNDONE;
 }
 
 
@@ -172,6 +239,10 @@ ims_pool_check_phase(ims_pool_checker_t *c, unsigned max)
         != 0)
     {
         return IMS_POOL_INTERNAL;
+    }
+
+    if (check->nkey == 0 && ims_pool_phases[check->phase].begin != NULL) {
+        ims_pool_phases[check->phase].begin(c);
     }
 
     k.mv_size = check->nkey;
@@ -210,11 +281,54 @@ ims_pool_check_phase(ims_pool_checker_t *c, unsigned max)
     }
 
     if (rc == MDB_NOTFOUND) {
-        check->phase++;
+
+        if (ims_pool_phases[check->phase].end == NULL
+            || !ims_pool_phases[check->phase].end(c))
+        {
+            check->phase++;
+        }
+
         check->nkey = 0;
     }
 
     return IMS_POOL_MORE;
+}
+
+
+static void
+ims_pool_check_state(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
+{
+    /* what is in it was looked at when the snapshot was taken */
+
+    if (!ims_str_eq(ims_str_set(k->mv_data, k->mv_size),
+                    ims_str_z(IMS_POOL_STATE_KEY))
+        || row.n != sizeof(ims_pool_state_t))
+    {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
+    }
+}
+
+
+static void
+ims_pool_check_poolname(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row)
+{
+    uint32_t    number;
+    ims_pool_t  pool;
+
+    if (row.n != sizeof(number)) {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
+        return;
+    }
+
+    memcpy(&number, row.p, sizeof(number));
+
+    if (ims_pool_pool(c->txn, c->dbi, number, &pool) != IMS_POOL_OK
+        || !ims_str_eq(ims_str_set(k->mv_data, k->mv_size),
+                       ims_str_set(pool.name, pool.head.nname)))
+    {
+        ims_pool_fault(c, IMS_POOL_FAULT_POOL, number);
+    }
 }
 
 
@@ -249,12 +363,6 @@ ims_pool_check_times(const ims_pool_rec_t *rec)
 {
     uint64_t  end;
     unsigned  i;
-
-    if (rec->avail > rec->rest
-        && (rec->avail != IMS_POOL_NEVER || !(rec->flags & IMS_POOL_F_SHUT)))
-    {
-        return false;
-    }
 
     if (rec->lease == 0) {
         return rec->end == 0 && rec->nsession == 0
@@ -310,7 +418,7 @@ ims_pool_check_names(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
 
     if (ims_pool_row_copy(c->txn, c->dbi[IMS_POOL_T_URI], uri, n, &u,
                           sizeof(u)) != IMS_POOL_OK
-        || u.ident != rec->ident)
+        || u.ident != rec->ident || u.pool != rec->pool)
     {
         return false;
     }
@@ -325,12 +433,20 @@ ims_pool_check_names(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
             return false;
         }
 
+        len = ims_sip_canon(uri, sizeof(uri), names.impu[i].canon);
+
+        if (len <= 0 || !ims_str_eq(ims_str_set(uri, (size_t) len),
+                                    names.impu[i].canon))
+        {
+            return false;
+        }
+
         len = ims_sip_fold(uri, sizeof(uri), names.impu[i].canon);
 
         if (len <= 0
             || ims_pool_row_copy(c->txn, c->dbi[IMS_POOL_T_URI], uri,
                                  (size_t) len, &u, sizeof(u)) != IMS_POOL_OK
-            || u.ident != rec->ident || u.ordinal > i)
+            || u.ident != rec->ident || u.ordinal > i || u.pool != rec->pool)
         {
             return false;
         }
@@ -340,15 +456,72 @@ ims_pool_check_names(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
 }
 
 
+/* its row of avail is there, and no later than its rest */
+
 static bool
-ims_pool_check_holder(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
+ims_pool_check_place(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
+{
+    uint8_t           key[IMS_POOL_AVAIL_KEY];
+    ims_str_t         empty;
+    ims_pool_avail_t  a;
+
+    if (rec->avail > rec->rest
+        && (rec->avail != IMS_POOL_NEVER || !(rec->flags & IMS_POOL_F_SHUT)))
+    {
+        return false;
+    }
+
+    a = ims_pool_avail_of(rec);
+    ims_pool_avail_key(key, &a);
+
+    /* a staged one has none yet */
+
+    return ims_pool_row(c->txn, c->dbi[IMS_POOL_T_AVAIL], key, sizeof(key),
+                        &empty)
+           == ((rec->flags & IMS_POOL_F_STAGED) ? IMS_POOL_NOTFOUND
+                                                : IMS_POOL_OK);
+}
+
+
+/* staged are those of the import under way, and of an open one all */
+
+static bool
+ims_pool_check_staged(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
+{
+    bool  mine;
+
+    mine = c->importing && rec->import_no == c->import.import_no
+           && rec->ident >= c->import.first
+           && rec->ident < c->import.first + c->import.count;
+
+    if (rec->flags & IMS_POOL_F_STAGED) {
+        return mine;
+    }
+
+    return !mine || c->import.state == IMS_POOL_IMPORT_PUBLISHING;
+}
+
+
+/*
+ * The holder has one way to it, and no other identity meanwhile: but of one
+ * that is being closed he may have got the next before its end.
+ */
+static bool
+ims_pool_check_holder(ims_pool_checker_t *c, const ims_pool_rec_t *rec,
+    const ims_pool_t *pool)
 {
     size_t           n;
     uint8_t          key[IMS_POOL_USER_KEY];
     ims_pool_user_t  user;
 
-    if (rec->lease == 0 || (rec->flags & IMS_POOL_F_PARTED)) {
+    if (rec->lease == 0) {
         return true;
+    }
+
+    if (rec->flags & IMS_POOL_F_PARTED) {
+        return (rec->flags & IMS_POOL_F_SHUT)
+               || ims_pool_state_of(rec, pool->head.fence, c->pt)
+                  != IMS_POOL_ST_LEASED;
     }
 
     n = ims_pool_holder_key(key, rec);
@@ -362,12 +535,9 @@ ims_pool_check_holder(ims_pool_checker_t *c, const ims_pool_rec_t *rec)
 static void
 ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 {
-    uint8_t           key[IMS_POOL_AVAIL_KEY];
-    uint64_t          ident;
-    ims_str_t         empty;
-    ims_pool_t        pool;
-    ims_pool_rec_t    rec;
-    ims_pool_avail_t  a;
+    uint64_t        ident;
+    ims_pool_t      pool;
+    ims_pool_rec_t  rec;
 
     ident = k->mv_size == 8 ? ims_pool_get64(k->mv_data) : 0;
 
@@ -380,34 +550,171 @@ ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
         ims_pool_fault(c, IMS_POOL_FAULT_TIMES, ident);
     }
 
-    if (rec.lease > c->state.last_lease) {
+    if (rec.lease > c->state.last_lease
+        || (ident >> 32 == c->state.block
+            && (uint32_t) ident > c->state.last_index))
+    {
         ims_pool_fault(c, IMS_POOL_FAULT_LEASE, ident);
     }
 
     if (ims_pool_pool(c->txn, c->dbi, rec.pool, &pool) != IMS_POOL_OK) {
         ims_pool_fault(c, IMS_POOL_FAULT_POOL, ident);
+        memset(&pool, 0, sizeof(pool));
     }
 
-    a = ims_pool_avail_of(&rec);
-    ims_pool_avail_key(key, &a);
-
-    /* a staged one has none yet */
-
-    if (ims_pool_row(c->txn, c->dbi[IMS_POOL_T_AVAIL], key, sizeof(key),
-                     &empty)
-        != ((rec.flags & IMS_POOL_F_STAGED) ? IMS_POOL_NOTFOUND
-                                            : IMS_POOL_OK))
-    {
+    if (!ims_pool_check_place(c, &rec)) {
         ims_pool_fault(c, IMS_POOL_FAULT_AVAIL, ident);
     }
 
-    if (!ims_pool_check_holder(c, &rec)) {
+    if (!ims_pool_check_staged(c, &rec)) {
+        ims_pool_fault(c, IMS_POOL_FAULT_IMPORT, ident);
+    }
+
+    if (!ims_pool_check_holder(c, &rec, &pool)) {
         ims_pool_fault(c, IMS_POOL_FAULT_USER, ident);
     }
 
     if (!ims_pool_check_names(c, &rec)) {
         ims_pool_fault(c, IMS_POOL_FAULT_NAMES, ident);
     }
+}
+
+
+/*
+ * The identities of each pool (of several together, where there are very many
+ * pools), recounted.  They may come and go between two slices: then the count
+ * says nothing, and is taken again.
+ */
+static void
+ims_pool_check_sums(ims_pool_checker_t *c, uint64_t *sum)
+{
+    uint32_t    number;
+    ims_pool_t  pool;
+
+    memset(sum, 0, IMS_POOL_CHECK_SUMS * sizeof(uint64_t));
+
+    for (number = 1; number <= c->state.last_pool; number++) {
+        if (ims_pool_pool(c->txn, c->dbi, number, &pool) == IMS_POOL_OK) {
+            sum[number % IMS_POOL_CHECK_SUMS] += pool.head.identities;
+        }
+    }
+}
+
+
+static void
+ims_pool_check_total_begin(ims_pool_checker_t *c)
+{
+    ims_pool_check_t  *check;
+
+    check = c->check;
+
+    memset(check->count, 0, sizeof(check->count));
+    ims_pool_check_sums(c, check->sum);
+
+    check->last_index = c->state.last_index;
+    check->import_no = c->state.import_no;
+    check->steady = !c->importing;
+}
+
+
+static void
+ims_pool_check_total_row(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row)
+{
+    ims_pool_rec_t  rec;
+
+    c->check->rows--;
+
+    if (k->mv_size == 8
+        && ims_pool_rec_decode(row, ims_pool_get64(k->mv_data), &rec)
+        && !(rec.flags & IMS_POOL_F_STAGED))
+    {
+        c->check->count[rec.pool % IMS_POOL_CHECK_SUMS]++;
+    }
+}
+
+
+static bool
+ims_pool_check_total_end(ims_pool_checker_t *c)
+{
+    unsigned           i;
+    uint64_t           sum[IMS_POOL_CHECK_SUMS];
+    ims_pool_check_t  *check;
+
+    check = c->check;
+    ims_pool_check_sums(c, sum);
+
+    /* with no new ones the totals can only have fallen */
+
+    if (!check->steady || check->last_index != c->state.last_index
+        || check->import_no != c->state.import_no
+        || memcmp(check->sum, sum, sizeof(sum)) != 0)
+    {
+        return ++check->tries < IMS_POOL_TOTAL_TRIES;
+    }
+
+    for (i = 0; i < IMS_POOL_CHECK_SUMS; i++) {
+        if (check->count[i] != sum[i]) {
+            ims_pool_fault(c, IMS_POOL_FAULT_TOTAL, i);
+        }
+    }
+
+    return false;
+}
+
+
+/* of an identity, or of one that was removed and has a history */
+
+static void
+ims_pool_check_name(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
+{
+    int                rc;
+    uint64_t           ident;
+    ims_pool_rec_t     rec;
+    ims_pool_names_t   names;
+
+    ident = k->mv_size == 8 ? ims_pool_get64(k->mv_data) : 0;
+
+    if (!ims_pool_names_decode(row, ident, &names)) {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, ident);
+        return;
+    }
+
+    rc = ims_pool_rec(c->txn, c->dbi, ident, &rec);
+
+    /* a damaged record was told of */
+
+    if (rc == IMS_POOL_NOTFOUND && !ims_pool_check_past(c, ident)) {
+        ims_pool_fault(c, IMS_POOL_FAULT_NAMES, ident);
+    }
+}
+
+
+static bool
+ims_pool_check_past(ims_pool_checker_t *c, uint64_t ident)
+{
+    int          rc;
+    bool         found;
+    uint8_t      key[16];
+    MDB_val      k, v;
+    MDB_cursor  *cursor;
+
+    if (mdb_cursor_open(c->txn, c->dbi[IMS_POOL_T_HIST], &cursor) != 0) {
+        return false;
+    }
+
+    ims_pool_be64(key, ident);
+    ims_pool_be64(key + 8, 0);
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+
+    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    found = rc == 0 && k.mv_size == sizeof(key)
+            && memcmp(k.mv_data, key, 8) == 0;
+
+    mdb_cursor_close(cursor);
+
+    return found;
 }
 
 
@@ -438,6 +745,7 @@ ims_pool_check_user(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
     size_t           n;
     uint8_t          key[IMS_POOL_USER_KEY];
     ims_str_t        found;
+    ims_pool_t       pool;
     ims_pool_rec_t   rec;
     ims_pool_user_t  user;
 
@@ -454,6 +762,8 @@ ims_pool_check_user(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
         || ims_pool_rec(c->txn, c->dbi, user.ident, &rec) != IMS_POOL_OK
         || rec.hash_key != user.hash_key
         || (rec.flags & IMS_POOL_F_PARTED)
+        || ims_pool_pool(c->txn, c->dbi, user.pool, &pool) != IMS_POOL_OK
+        || (user.session != 0) != (pool.head.per == IMS_POOL_PER_SESSION)
         || !ims_str_eq(ims_str_set(key, ims_pool_holder_key(key, &rec)),
                        found))
     {
@@ -573,6 +883,7 @@ ims_pool_check_hist(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 {
     bool             other;
     uint8_t          key[16];
+    ims_pool_rec_t   rec;
     ims_pool_hist_t  h, next;
 
     if (row.n != sizeof(h) || k->mv_size != sizeof(key)) {
@@ -596,6 +907,13 @@ ims_pool_check_hist(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 
     if (h.ident <= UINT32_MAX) {
         /* a pool's fence */
+        return;
+    }
+
+    if (ims_pool_rec(c->txn, c->dbi, h.ident, &rec) == IMS_POOL_OK
+        && rec.lease < h.lease)
+    {
+        ims_pool_fault(c, IMS_POOL_FAULT_HIST, h.ident);
         return;
     }
 
@@ -638,6 +956,119 @@ ims_pool_check_feed(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
     }
 
     check->last_seq = seq;
+}
+
+
+/* its newest row is the last one written: only old ones are ever pruned */
+
+static bool
+ims_pool_check_feed_end(ims_pool_checker_t *c)
+{
+    if (c->check->last_seq != 0 && c->check->last_seq != c->state.feed_seq) {
+        ims_pool_fault(c, IMS_POOL_FAULT_FEED, c->state.feed_seq);
+    }
+
+    return false;
+}
+
+
+static void
+ims_pool_check_reg(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
+{
+    uint8_t         key[18];
+    ims_pool_reg_t  reg;
+
+    if (row.n == sizeof(reg) && k->mv_size == sizeof(key)) {
+
+        memcpy(&reg, row.p, sizeof(reg));
+        ims_pool_be64(key, reg.ident);
+        key[8] = (uint8_t) (reg.edge >> 8);
+        key[9] = (uint8_t) reg.edge;
+        ims_pool_be64(key + 10, reg.flow);
+
+        if (memcmp(key, k->mv_data, sizeof(key)) == 0) {
+            return;
+        }
+    }
+
+    ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
+}
+
+
+static void
+ims_pool_check_key(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
+{
+    ims_pool_key_t  key;
+
+    if (row.n == sizeof(key) && k->mv_size == 4) {
+
+        memcpy(&key, row.p, sizeof(key));
+
+        if (key.no == ims_pool_get32(k->mv_data)) {
+            return;
+        }
+    }
+
+    ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
+}
+
+
+static void
+ims_pool_check_import(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
+{
+    ims_pool_import_t  imp;
+
+    if (row.n != sizeof(imp) || k->mv_size != 4) {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
+        return;
+    }
+
+    memcpy(&imp, row.p, sizeof(imp));
+
+    if (imp.import_no != ims_pool_get32(k->mv_data)) {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, imp.import_no);
+        return;
+    }
+
+    /* only the last one can be under way */
+
+    if (imp.import_no > c->state.import_no || imp.done > imp.count
+        || (imp.import_no != c->state.import_no
+            && imp.state != IMS_POOL_IMPORT_DONE
+            && imp.state != IMS_POOL_IMPORT_UNDONE))
+    {
+        ims_pool_fault(c, IMS_POOL_FAULT_IMPORT, imp.import_no);
+    }
+}
+
+
+static void
+ims_pool_check_clock(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
+{
+    const uint8_t        *key;
+    ims_pool_clockrow_t   clock;
+
+    key = k->mv_data;
+
+    /* other figures are nobody's concern */
+
+    if (key[0] != 'c') {
+        return;
+    }
+
+    if (k->mv_size != 9 || row.n != sizeof(clock)) {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
+        return;
+    }
+
+    memcpy(&clock, row.p, sizeof(clock));
+
+    if (clock.pt != ims_pool_get64(key + 1)) {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, clock.pt);
+
+    } else if (clock.pt > c->pt) {
+        ims_pool_fault(c, IMS_POOL_FAULT_TIMES, clock.pt);
+    }
 }
 
 

@@ -34,8 +34,6 @@
 
 
 static int ims_pool_dir_make(ims_pool_writer_t *w, char *err, size_t errlen);
-static int ims_pool_dir_fs(ims_pool_writer_t *w,
-    const ims_pool_options_t *opt, char *err, size_t errlen);
 static int ims_pool_dir_scan(ims_pool_writer_t *w, ims_pool_dir_e *what,
     char *name, size_t cap);
 static int ims_pool_dir_lock(ims_pool_writer_t *w, char *err, size_t errlen);
@@ -136,7 +134,7 @@ failed:
 }
 
 
-static int
+int
 ims_pool_dir_fs(ims_pool_writer_t *w, const ims_pool_options_t *opt,
     char *err, size_t errlen)
 {

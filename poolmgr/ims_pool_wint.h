@@ -345,4 +345,36 @@ int ims_pool_fenced_at(MDB_txn *txn, const MDB_dbi *dbi, uint32_t pool,
     uint64_t lease, uint64_t *pt);
 
 
+/* --- check (ims_pool_check.c, ims_pool_check_env.c) ----------------------- */
+
+/* One slice: a snapshot, and what is looked at in it. */
+typedef struct {
+    ims_pool_check_t    *check;
+    MDB_env             *env;
+    MDB_txn             *txn;
+    const MDB_dbi       *dbi;
+    ims_pool_state_t     state;
+    ims_pool_floor_t     floor;
+    uint64_t             pt;
+    bool                 importing;     /* import is one under way */
+    ims_pool_import_t    import;
+} ims_pool_checker_t;
+
+void ims_pool_fault(ims_pool_checker_t *c, ims_pool_fault_e fault,
+    uint64_t ident);
+
+/* Each page of the file is in one tree, or free, and not both. */
+void ims_pool_check_pages(ims_pool_checker_t *c);
+
+/* Figures, no faults: who reads, and since when. */
+void ims_pool_check_readers(ims_pool_checker_t *c);
+
+/* Owners, groups, modes, file system; nothing for a copy without a directory */
+void ims_pool_check_files(ims_pool_checker_t *c, ims_pool_writer_t *w);
+
+/* Is it on a file system that keeps what was synced? */
+int ims_pool_dir_fs(ims_pool_writer_t *w, const ims_pool_options_t *opt,
+    char *err, size_t errlen);
+
+
 #endif /* _IMS_POOL_WINT_H_INCLUDED_ */

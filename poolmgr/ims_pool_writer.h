@@ -598,12 +598,21 @@ typedef enum {
     IMS_POOL_FAULT_TOTAL,       /* a pool's total */
     IMS_POOL_FAULT_FLOOR,       /* incarnation above the floor's */
     IMS_POOL_FAULT_HIST,        /* leases overlap, or begin in a rest */
+    IMS_POOL_FAULT_IMPORT,      /* staged without an import, or the opposite */
+    IMS_POOL_FAULT_PAGES,       /* LMDB: used and free ones are not all */
+    IMS_POOL_FAULT_FILE,        /* owner, group or mode; file system */
     IMS_POOL_FAULTS
 } ims_pool_fault_e;
 
 const char *ims_pool_fault_text(ims_pool_fault_e fault);
 
-/* ident: where, or the pool or feed sequence where there is none. */
+/*
+ * ident: where, or the pool, feed sequence or import where there is none; of a
+ * file its number.  The text of the place fits IMS_POOL_PLACE_MAX bytes.
+ */
+#define IMS_POOL_PLACE_MAX   24
+void ims_pool_fault_place(ims_pool_fault_e fault, uint64_t ident, char *text);
+
 typedef void (*ims_pool_fault_pt)(void *ctx, ims_pool_fault_e fault,
     uint64_t ident);
 
@@ -615,9 +624,17 @@ typedef void (*ims_pool_fault_pt)(void *ctx, ims_pool_fault_e fault,
  */
 typedef struct ims_pool_check_s  ims_pool_check_t;
 
+#define IMS_POOL_CHECK_SUMS  64
+
 struct ims_pool_check_s {
     uint64_t           rows;
     uint64_t           faults[IMS_POOL_FAULTS];
+
+    /* for people: of the last snapshot, after the last slice */
+    uint64_t           pages;
+    uint64_t           pages_free;
+    unsigned           readers;     /* that have one now */
+    uint64_t           behind;      /* the oldest of them: commits since */
 
     /* private */
     ims_pool_fault_pt  cb;
@@ -626,6 +643,13 @@ struct ims_pool_check_s {
     unsigned           nkey;
     uint8_t            key[512];    /* last row seen in this phase */
     uint64_t           last_seq;
+    uint64_t           last_pt;
+    uint64_t           count[IMS_POOL_CHECK_SUMS];  /* identities, by pool */
+    uint64_t           sum[IMS_POOL_CHECK_SUMS];    /* when it was begun */
+    uint32_t           last_index;
+    uint32_t           import_no;
+    unsigned           tries;
+    bool               steady;
 };
 
 void ims_pool_check_begin(ims_pool_check_t *check, ims_pool_fault_pt cb,

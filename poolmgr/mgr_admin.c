@@ -849,9 +849,13 @@ mgr_check_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
         return rc;
     }
 
-    ims_resp_array(out, 2 * (2 + (size_t) job->nfaults));
+    ims_resp_array(out, 2 * (6 + (size_t) job->nfaults));
     mgr_pair_u64(&call, "rows", job->u.check.rows);
     mgr_pair_u64(&call, "faults", total);
+    mgr_pair_u64(&call, "pages", job->u.check.pages);
+    mgr_pair_u64(&call, "pages_free", job->u.check.pages_free);
+    mgr_pair_u64(&call, "readers", job->u.check.readers);
+    mgr_pair_u64(&call, "oldest_snapshot", job->u.check.behind);
     ims_resp_raw(out, job->faults.p, job->faults.n);
 
     return IMS_POOL_OK;
@@ -861,10 +865,10 @@ mgr_check_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
 static void
 mgr_check_fault(void *ctx, ims_pool_fault_e fault, uint64_t ident)
 {
-    char        text[17];
+    char        text[IMS_POOL_PLACE_MAX];
     mgr_job_t  *job = ctx;
 
-    snprintf(text, sizeof(text), "%016llx", (unsigned long long) ident);
+    ims_pool_fault_place(fault, ident, text);
 
     ims_resp_bulk_z(&job->faults, ims_pool_fault_text(fault));
     ims_resp_bulk_z(&job->faults, text);
