@@ -2,7 +2,7 @@
 
 # Tests for a large pool that is cut off at once: every flow of it is closed,
 # in both workers, and no old token is worth anything; another pool's flow
-# stays. IMS_FENCE_POOL=1000000 makes the pool larger.
+# stays. IMS_FENCE_POOL=999999 makes the pool larger.
 
 ###############################################################################
 
