@@ -16,8 +16,8 @@
 #include "ctl_source.h"
 
 
-#define CTL_CHUNK_ROWS   1000               /* as many as the daemon takes */
-#define CTL_CHUNK_BYTES  (240 * 1024)
+#define CTL_CHUNK_ROWS   2000               /* as many as the daemon takes */
+#define CTL_CHUNK_BYTES  (300 * 1024)
 #define CTL_FLIGHT       3                  /* commands without an answer; all
                                                of them fit what it buffers */
 #define CTL_ARENA        (1 << 20)

@@ -1,8 +1,8 @@
 /*
  * Copyright (C) nginx-ims contributors
  *
- * IMPORT LOOK, BEGIN, ROWS, END, ABORT.  The rows are staged, up to a thousand
- * a command and transaction; END makes them all count, anything else (a fault,
+ * IMPORT LOOK, BEGIN, ROWS, END, ABORT.  The rows are staged, up to 2,000 a
+ * command and transaction; END makes them all count, anything else (a fault,
  * ABORT, the connection's end, a crash) takes all of them out again.
  *
  * What an import costs is its syncs, two a transaction, far more than its work.
@@ -16,9 +16,9 @@
 #include "mgr_job.h"
 
 
-#define MGR_IMPORT_ROWS  1000       /* rows a command: one transaction */
+#define MGR_IMPORT_ROWS  2000       /* rows a command: one transaction */
 #define MGR_IMPORT_STEP  500        /* rows published or taken out at once, */
-#define MGR_IMPORT_NS    8000000    /* for so long in one transaction */
+#define MGR_IMPORT_NS    10000000   /* for so long in one transaction */
 
 
 /* the rows of one command */
@@ -349,7 +349,7 @@ mgr_import_few(mgr_call_t *call, ims_str_t rows)
         return true;
     }
 
-    mgr_badarg(call, "more than 1000 rows in a command");
+    mgr_badarg(call, "more than 2000 rows in a command");
 
     return false;
 }

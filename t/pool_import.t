@@ -475,10 +475,10 @@ is_deeply($p->cmd('IMPORT', 'LOOK', 'web', 7, "y\@ims.example\t\ttel:+1\n"
 	[12, 'BADROW', 'the row has no end', 0, '']], 'look: places and words');
 is_deeply($p->cmd('IMPORT', 'LOOK', 'web', 0, ''), [], 'look at nothing');
 like($p->cmd('IMPORT', 'LOOK', 'nix', 0, ''), qr/^-NOPOOL/, 'look: no pool');
-like($p->cmd('IMPORT', 'LOOK', 'web', 0, "\n" x 1001), qr/^-BADARG/,
+like($p->cmd('IMPORT', 'LOOK', 'web', 0, "\n" x 2001), qr/^-BADARG/,
 	'look: too many');
-is(scalar @{$p->cmd('IMPORT', 'LOOK', 'web', 1, "\n" x 1000)}, 1000,
-	'look: a thousand faults');
+is(scalar @{$p->cmd('IMPORT', 'LOOK', 'web', 1, "\n" x 2000)}, 2000,
+	'look: two thousand faults');
 
 done_testing();
 
