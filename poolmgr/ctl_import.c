@@ -47,7 +47,8 @@ typedef struct {
     ctl_t           *ctl;
     ctl_source_t    *src;
     const char      *pool;
-    const char      *no;                    /* of the import */
+    char             number[24];            /* of the import, once begun */
+    const char      *no;
     bool             nomem;
 
     ctl_row_t       *row;
@@ -84,6 +85,7 @@ typedef int (*ctl_reply_pt)(ctl_import_t *imp, redisReply *reply);
 
 
 static int ctl_import_all(ctl_import_t *imp);
+static int ctl_import_check(ctl_import_t *imp);
 static int ctl_import_read(ctl_import_t *imp);
 static bool ctl_import_row(ctl_import_t *imp, bool good);
 static void ctl_import_key(void *ctx, unsigned i, ims_str_t key);
@@ -99,7 +101,7 @@ static void ctl_import_seek(ctl_import_t *imp, uint32_t i);
 static int ctl_import_look(ctl_import_t *imp);
 static int ctl_import_looked(ctl_import_t *imp, redisReply *reply);
 static void ctl_import_order(ctl_import_t *imp);
-static int ctl_import_begin(ctl_import_t *imp, char *no, size_t cap);
+static int ctl_import_begin(ctl_import_t *imp);
 static int ctl_import_rows(ctl_import_t *imp);
 static int ctl_import_rowed(ctl_import_t *imp, redisReply *reply);
 static int ctl_import_end(ctl_import_t *imp);
@@ -172,44 +174,26 @@ ctl_import(ctl_t *ctl, unsigned argc, char **argv)
 static int
 ctl_import_all(ctl_import_t *imp)
 {
-    int     rc;
-    bool    dry, all;
-    char    no[24];
-    ctl_t  *ctl;
+    int   rc;
+    bool  dry, keep;
 
-    ctl = imp->ctl;
-    dry = ctl->given & CTL_O_DRY;
-    all = dry || (ctl->given & CTL_O_KEEP);
+    dry = imp->ctl->given & CTL_O_DRY;
+    keep = imp->ctl->given & CTL_O_KEEP;
 
-    rc = ctl_import_read(imp);
-
-    if (rc != CTL_OK || !ctl_import_sort(imp)) {
-        return CTL_REFUSED;
-    }
-
-    /* begun before the look, so that no name can be taken in between */
-
-    if (!dry && ((ctl->given & CTL_O_KEEP) || imp->nfault == 0)) {
-        rc = ctl_import_begin(imp, no, sizeof(no));
-    }
-
-    if (rc == CTL_OK) {
-        rc = ctl_import_look(imp);
-    }
+    rc = ctl_import_check(imp);
 
     if (rc != CTL_OK) {
         return rc;
     }
 
-    ctl_progress_end(imp);
-    ctl_import_report(imp, all);
+    ctl_import_report(imp, dry || keep);
 
     if (dry) {
-        ctl_out_two(ctl, "rows", imp->nrow, "faulty", imp->nfault);
+        ctl_out_two(imp->ctl, "rows", imp->nrow, "faulty", imp->nfault);
         return imp->nfault ? CTL_REFUSED : CTL_OK;
     }
 
-    if (imp->nfault != 0 && !(ctl->given & CTL_O_KEEP)) {
+    if (imp->nfault != 0 && !keep) {
         ctl_import_abort(imp);
         ctl_error("nothing was imported");
         return CTL_REFUSED;
@@ -232,6 +216,37 @@ ctl_import_all(ctl_import_t *imp)
     }
 
     return rc != CTL_OK ? rc : imp->nfault ? CTL_PARTLY : CTL_OK;
+}
+
+
+/* every fault there is, and the import begun if there will be one */
+
+static int
+ctl_import_check(ctl_import_t *imp)
+{
+    int  rc;
+
+    rc = ctl_import_read(imp);
+
+    if (rc != CTL_OK || !ctl_import_sort(imp)) {
+        return CTL_REFUSED;
+    }
+
+    /* begun before the look, so that no name can be taken in between */
+
+    if (!(imp->ctl->given & CTL_O_DRY)
+        && ((imp->ctl->given & CTL_O_KEEP) || imp->nfault == 0))
+    {
+        rc = ctl_import_begin(imp);
+    }
+
+    if (rc == CTL_OK) {
+        rc = ctl_import_look(imp);
+    }
+
+    ctl_progress_end(imp);
+
+    return rc;
 }
 
 
@@ -333,6 +348,7 @@ ctl_import_row(ctl_import_t *imp, bool good)
 static void
 ctl_import_key(void *ctx, unsigned i, ims_str_t key)
 {
+    void          *block;
     ctl_key_t     *k;
     ctl_import_t  *imp = ctx;
 
@@ -347,7 +363,7 @@ ctl_import_key(void *ctx, unsigned i, ims_str_t key)
 
     if (imp->arena == NULL || imp->used + key.n > CTL_ARENA) {
 
-        void  *block = malloc(CTL_ARENA);
+        block = malloc(CTL_ARENA);
 
         if (block == NULL) {
             imp->nomem = true;
@@ -609,7 +625,7 @@ ctl_import_order(ctl_import_t *imp)
 
 
 static int
-ctl_import_begin(ctl_import_t *imp, char *no, size_t cap)
+ctl_import_begin(ctl_import_t *imp)
 {
     const char  *args[5];
     redisReply  *reply;
@@ -630,10 +646,10 @@ ctl_import_begin(ctl_import_t *imp, char *no, size_t cap)
         return CTL_REFUSED;
     }
 
-    snprintf(no, cap, "%lld", reply->integer);
-    freeReplyObject(reply);
+    snprintf(imp->number, sizeof(imp->number), "%lld", reply->integer);
+    imp->no = imp->number;
 
-    imp->no = no;
+    freeReplyObject(reply);
 
     return CTL_OK;
 }

@@ -46,7 +46,7 @@ typedef struct {
 } seen_t;
 
 
-/* --- the environment, row by row ------------------------------------------- */
+/* --- the environment, row by row ------------------------------------------ */
 
 static void
 raw_open(house_t *h, raw_t *raw)
@@ -1077,7 +1077,7 @@ test_planted(void **state)
 }
 
 
-/* --- of an import under way ------------------------------------------------ */
+/* --- of an import under way ----------------------------------------------- */
 
 /* a staged one that is out too early, without a restart that undoes it */
 
@@ -1106,7 +1106,7 @@ test_staged(void **state)
 }
 
 
-/* --- below the rows ---------------------------------------------------------- */
+/* --- below the rows ------------------------------------------------------- */
 
 /*
  * One number is cut off a list of free pages.  Where a row lies in the file is
