@@ -45,7 +45,8 @@ enum {
     CTL_O_IMPU    = 0x0800,
     CTL_O_HISTORY = 0x1000,     /* lease, user, times */
     CTL_O_KEEP    = 0x2000,
-    CTL_O_DRY     = 0x4000
+    CTL_O_DRY     = 0x4000,
+    CTL_O_YES     = 0x8000
 };
 
 typedef struct {
@@ -176,6 +177,11 @@ int ctl_key_drop(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_info(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_ping(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_check(ctl_t *ctl, unsigned argc, char **argv);
+
+/* ctl_copy.c */
+int ctl_backup(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_compact(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_restore(ctl_t *ctl, unsigned argc, char **argv);
 
 /* ctl_history.c */
 int ctl_history(ctl_t *ctl, unsigned argc, char **argv);

@@ -12,10 +12,14 @@
 #include "ctl.h"
 
 
-#define CTL_ARGS  64
+#define CTL_ARGS      64
+
+#define CTL_AGAIN     20
+#define CTL_AGAIN_US  100000
 
 
 static int ctl_auth(ctl_t *ctl);
+static bool ctl_again(ctl_t *ctl, const char *word);
 static int ctl_secret(const char *path, char *secret, size_t cap);
 
 
@@ -39,6 +43,7 @@ static const struct {
     { "DUPLICATE", "line %s" },
     { "BADROW", "line %s" },
     { "NOSPACE", "the disk or the map is full" },
+    { "FAILED", "the copy failed: %s" },
     { "INTERNAL", "the daemon failed; its log says why" },
     { "UNKNOWN", "the disk failed: whether it was done is unknown; the daemon "
       "starts anew" },
@@ -165,7 +170,25 @@ ctl_secret(const char *path, char *secret, size_t cap)
 redisReply *
 ctl_call(ctl_t *ctl, unsigned argc, const ims_str_t *argv)
 {
-    return ctl_queue(ctl, argc, argv) ? ctl_reply(ctl) : NULL;
+    void  *reply;
+
+    if (!ctl_queue(ctl, argc, argv)) {
+        return NULL;
+    }
+
+    if (redisGetReply(ctl->redis, &reply) == REDIS_OK) {
+        return reply;
+    }
+
+    if (ctl_again(ctl, (const char *) argv[0].p)
+        && !ctl_queue(ctl, argc, argv))
+    {
+        return NULL;
+    }
+
+    /* another one's, or the error once more */
+
+    return ctl_reply(ctl);
 }
 
 
@@ -207,6 +230,54 @@ ctl_reply(ctl_t *ctl)
                                               : ctl->redis->errstr);
 
     return NULL;
+}
+
+
+/*
+ * The daemon closed the connection, as it does when another one takes over:
+ * what only reads is asked again.
+ */
+static bool
+ctl_again(ctl_t *ctl, const char *word)
+{
+    int             rc;
+    unsigned        i, tries;
+    struct timeval  tv;
+
+    static const char *const  words[] = {
+        "PING", "INFO", "SHOW", "LIST", "HISTORY", "CHECK"
+    };
+
+    if (ctl->redis->err != REDIS_ERR_EOF
+        && !(ctl->redis->err == REDIS_ERR_IO
+             && (errno == EPIPE || errno == ECONNRESET)))
+    {
+        return false;
+    }
+
+    for (i = 0; strcmp(words[i], word) != 0; i++) {
+        if (i + 1 == sizeof(words) / sizeof(words[0])) {
+            return false;
+        }
+    }
+
+    tv.tv_sec = (time_t) ctl->timeout;
+    tv.tv_usec = 0;
+
+    for (tries = 0, rc = REDIS_ERR; rc != REDIS_OK && tries < CTL_AGAIN;
+         tries++)
+    {
+        usleep(tries ? CTL_AGAIN_US : 0);
+        rc = redisReconnect(ctl->redis);
+    }
+
+    if (rc != REDIS_OK) {
+        return false;
+    }
+
+    redisSetTimeout(ctl->redis, tv);
+
+    return ctl->secret_file == NULL || ctl_auth(ctl) == CTL_OK;
 }
 
 

@@ -183,6 +183,25 @@ static const ctl_command_t  ctl_commands[] = {
     { "check", "", 0, 0, 0, ctl_check,
       "look at every record; status 1 if one is wrong", NULL },
 
+    { "backup", "FILE | DIRECTORY", 1, 1, 0, ctl_backup,
+      "copy the database to a file, and check it; leases are given meanwhile",
+      "The daemon writes it, as its own user.  In a directory the file is\n"
+      "pool-<time>.mdb.  The keys (DIR/keys) are not in it: keep them\n"
+      "elsewhere.\n" },
+
+    { "compact", "", 0, 0, 0, ctl_compact,
+      "rewrite the database without its holes",
+      "Leases and flows live on; what changes leases waits until it is done.\n"
+    },
+
+    { "restore", "FILE --yes", 1, 1, CTL_O_YES, ctl_restore,
+      "put a backup in place of the database",
+      "All leases end, and nothing is given for the longest term that a lease\n"
+      "had here ever: nobody knows what was given after the backup.  The daemon\n"
+      "reads the file, as its own user.  When no daemon runs:\n"
+      "\"ims-poolmgr --dir DIR --restore FILE\".\n"
+      "  --yes             yes, all leases\n" },
+
     { NULL, NULL, 0, 0, 0, NULL, NULL, NULL }
 };
 
@@ -215,7 +234,8 @@ enum {
     CTL_L_FROM,
     CTL_L_TO,
     CTL_L_KEEP,
-    CTL_L_DRY
+    CTL_L_DRY,
+    CTL_L_YES
 };
 
 static const struct option  ctl_longopts[] = {
@@ -241,6 +261,7 @@ static const struct option  ctl_longopts[] = {
     { "realms", required_argument, NULL, CTL_L_REALMS },
     { "per", required_argument, NULL, CTL_L_PER },
     { "purge", required_argument, NULL, CTL_L_PURGE },
+    { "yes", no_argument, NULL, CTL_L_YES },
     { "bar", no_argument, NULL, CTL_L_BAR },
     { "now", no_argument, NULL, CTL_L_NOW },
     { "all", no_argument, NULL, CTL_L_ALL },
@@ -526,6 +547,10 @@ ctl_option(ctl_t *ctl, int c)
 
     case CTL_L_BAR:
         ctl->given |= CTL_O_BAR;
+        return -1;
+
+    case CTL_L_YES:
+        ctl->given |= CTL_O_YES;
         return -1;
 
     case CTL_L_NOW:

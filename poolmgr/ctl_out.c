@@ -74,6 +74,12 @@ static const struct {
     { "ended", CTL_NUMBER },
     { "rows", CTL_NUMBER },
     { "faults", CTL_NUMBER },
+    { "bytes", CTL_NUMBER },
+    { "before", CTL_NUMBER },
+    { "after", CTL_NUMBER },
+    { "incarnation", CTL_NUMBER },
+    { "hold", CTL_NUMBER },
+    { "took", CTL_MS },
     { "impu", CTL_LIST },
     { NULL, CTL_TEXT }
 };

@@ -316,7 +316,8 @@ ims_pool_copy_file(const char *from, int to, char *err, size_t errlen)
     ssize_t      n, wrote;
 
     buf = malloc(IMS_POOL_COPY_CHUNK);
-    fd = open(from, O_RDONLY|O_CLOEXEC);
+    fd = strcmp(from, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
+                                : open(from, O_RDONLY|O_CLOEXEC);
 
     if (buf == NULL || fd == -1) {
         rc = ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "\"%s\": %s", from,

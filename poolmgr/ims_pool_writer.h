@@ -680,7 +680,7 @@ int ims_pool_verify(const char *path, ims_pool_check_t *check,
 
 /*
  * Change to another environment: a compacted copy of this one (from == NULL),
- * or a backup.  Begin makes and checks it, and may run in another thread; for a
+ * or a backup ("-": standard input).  Begin makes and checks it, and may run in another thread; for a
  * compacted copy nothing may be committed from begin to end.  End changes over
  * and starts as if anew: a new incarnation, and after a restore all leases are
  * fenced and nothing is given for the longest term.  When end fails the writer

@@ -11,6 +11,7 @@
 #include "base/ims_clock.h"
 #include "sip/ims_sip_uri.h"
 #include "mgr_batch.h"
+#include "mgr_copy.h"
 #include "mgr_hlog.h"
 #include "mgr_job.h"
 
@@ -956,6 +957,10 @@ mgr_info_text(mgr_server_t *s, const ims_pool_info_t *info,
     for (i = 0; lines[i].name != NULL; i++) {
         mgr_info_line(text, lines[i].name, lines[i].value);
     }
+
+    ims_resp_raw(text, "copy:", 5);
+    ims_resp_raw(text, mgr_copy_text(s), strlen(mgr_copy_text(s)));
+    ims_resp_raw(text, "\r\n", 2);
 }
 
 

@@ -171,7 +171,7 @@ mgr_batch_next(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
     int               rc;
     mgr_batch_cmd_t  *cmd;
 
-    if (c->closing || c->last || c->waiting
+    if (c->closing || c->last || c->waiting || c->held
         || mgr_conn_unsent(c) > MGR_OUT_MAX)
     {
         return MGR_NEXT_NONE;
@@ -205,7 +205,7 @@ mgr_batch_next(mgr_server_t *s, mgr_batch_t *b, mgr_conn_t *c)
 
     if (!mgr_batch_do(s, b, cmd)) {
         b->n--;
-        return MGR_NEXT_AFTER;
+        return c->held ? MGR_NEXT_NONE : MGR_NEXT_AFTER;
     }
 
     s->commands++;
@@ -241,7 +241,10 @@ mgr_batch_garbage(mgr_server_t *s, mgr_conn_t *c, int rc)
 }
 
 
-/* false: not in this batch, since it wants to see what the batch wrote */
+/*
+ * false: not in this batch, since it wants to see what the batch wrote; or, of
+ * a connection that is held then, not before writing is allowed again
+ */
 
 static bool
 mgr_batch_do(mgr_server_t *s, mgr_batch_t *b, mgr_batch_cmd_t *cmd)
@@ -260,6 +263,11 @@ mgr_batch_do(mgr_server_t *s, mgr_batch_t *b, mgr_batch_cmd_t *cmd)
     }
 
     if (command->kind == MGR_CMD_AFTER && b->open) {
+        return false;
+    }
+
+    if (command->kind == MGR_CMD_WRITE && s->frozen) {
+        c->held = 1;
         return false;
     }
 
@@ -622,7 +630,7 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
 
         /* one that waited only for room in its own output */
 
-        if (c->in_n != 0 && !c->waiting) {
+        if (c->in_n != 0 && !c->waiting && !c->held) {
             mgr_ready(c);
         }
 
@@ -663,7 +671,7 @@ mgr_keep(mgr_server_t *s)
 {
     mgr_job_t  *job;
 
-    if (!s->housekeep || s->keeping || s->stopping) {
+    if (!s->housekeep || s->keeping || s->frozen || s->stopping) {
         return;
     }
 

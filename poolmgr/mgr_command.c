@@ -84,6 +84,9 @@ static const mgr_command_t  mgr_commands[] = {
 
     { "HOLD", NULL, ADMIN, MGR_CMD_WRITE, 2, 2, mgr_cmd_hold },
     { "CHECK", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_check },
+    { "BACKUP", NULL, ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_backup },
+    { "COMPACT", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_compact },
+    { "RESTORE", NULL, ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_restore },
 
     /* harmless answers for redis-cli, redis-benchmark and libraries */
 

@@ -138,6 +138,11 @@ void mgr_cmd_history_name(mgr_call_t *call);
 void mgr_cmd_history_lease(mgr_call_t *call);
 void mgr_cmd_history_user(mgr_call_t *call);
 
+/* mgr_copy.c */
+void mgr_cmd_backup(mgr_call_t *call);
+void mgr_cmd_compact(mgr_call_t *call);
+void mgr_cmd_restore(mgr_call_t *call);
+
 /* mgr_key.c */
 void mgr_cmd_key_rotate(mgr_call_t *call);
 void mgr_cmd_key_list(mgr_call_t *call);

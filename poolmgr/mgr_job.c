@@ -57,13 +57,34 @@ mgr_job_start(mgr_server_t *s, mgr_job_t *job, mgr_conn_t *conn)
 
 
 void
+mgr_job_unpark(mgr_server_t *s, mgr_job_t *job)
+{
+    mgr_job_t  **jp;
+
+    for (jp = &s->parked; *jp != NULL; jp = &(*jp)->next) {
+
+        if (*jp == job) {
+            *jp = job->next;
+            mgr_job_start(s, job, job->conn);
+            mgr_wake(s);
+            return;
+        }
+    }
+}
+
+
+void
 mgr_job_orphan(mgr_server_t *s, mgr_conn_t *conn)
 {
+    unsigned    i;
     mgr_job_t  *job;
 
-    for (job = s->jobs; job != NULL; job = job->next) {
-        if (job->conn == conn) {
-            job->conn = NULL;
+    for (i = 0; i < 2; i++) {
+
+        for (job = i ? s->parked : s->jobs; job != NULL; job = job->next) {
+            if (job->conn == conn) {
+                job->conn = NULL;
+            }
         }
     }
 }
@@ -94,6 +115,13 @@ mgr_jobs_run(mgr_server_t *s)
         }
 
         *jp = job->next;
+
+        if (rc == MGR_JOB_PARK) {
+            job->next = s->parked;
+            s->parked = job;
+            continue;
+        }
+
         mgr_job_free(job);
 
         if (c != NULL) {

@@ -18,6 +18,11 @@
 /* rows a slice: POOL.md section 5 */
 #define MGR_JOB_ROWS    1000
 
+/* of a slice: it waits for something that will call mgr_job_unpark() */
+#define MGR_JOB_PARK    2
+
+_Static_assert(MGR_JOB_PARK != IMS_POOL_MORE, "two results of a slice");
+
 
 /*
  * One slice.  IMS_POOL_MORE: call again.  Anything else is the end; the reply
@@ -40,6 +45,7 @@ struct mgr_job_s {
         } stat;
 
         ims_pool_check_t     check;
+        struct mgr_copy_s   *copy;
 
         struct {
             uint32_t  no;
@@ -66,6 +72,9 @@ void mgr_job_free(mgr_job_t *job);
 
 /* Puts it to work; conn may be NULL. */
 void mgr_job_start(mgr_server_t *s, mgr_job_t *job, mgr_conn_t *conn);
+
+/* Its next slice is run again; it was parked. */
+void mgr_job_unpark(mgr_server_t *s, mgr_job_t *job);
 
 /* The connection goes away. */
 void mgr_job_orphan(mgr_server_t *s, mgr_conn_t *conn);

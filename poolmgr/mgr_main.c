@@ -5,6 +5,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <libgen.h>
 #include <signal.h>
@@ -17,7 +18,9 @@
 #include "base/ims_clock.h"
 #include "mgr_hlog.h"
 #include "mgr_log.h"
+#include "mgr_offline.h"
 #include "mgr_server.h"
+#include "mgr_signal.h"
 #include "mgr_user.h"
 
 
@@ -37,21 +40,32 @@ typedef struct {
     uint64_t     map_mib;
     bool         is_volatile;
     bool         log_users;
+    bool         init;
+    bool         never_used;
+    bool         test;
+    const char  *backup;
+    const char  *restore;
 } mgr_options_t;
 
 
 static int mgr_options(mgr_options_t *o, int argc, char **argv);
+static int mgr_options_fit(const mgr_options_t *o, int left);
 static int mgr_prepare(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
+static void mgr_pool_options(const mgr_options_t *o, const mgr_user_t *u,
+    ims_pool_options_t *opt);
+static int mgr_once(const mgr_options_t *o, const mgr_user_t *u);
 static int mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
 static int mgr_secrets(mgr_options_t *o, mgr_server_t *s);
 static int mgr_history(mgr_options_t *o, mgr_server_t *s);
-static int mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s);
-static void mgr_on_signal(uv_signal_t *h, int signo);
+static int mgr_listen(const mgr_options_t *o, mgr_signal_t *sig);
+static int mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s,
+    mgr_signal_t *sig);
 static void mgr_raise_nofile(void);
 
 
 static const char  mgr_help[] =
 "Usage: ims-poolmgr --dir DIR --socket PATH [options]\n"
+"       ims-poolmgr --dir DIR --init | --backup FILE | --restore FILE\n"
 "\n"
 "Gives identities of a pool to users, for a time, and remembers it.\n"
 "Stays in the foreground and logs to standard error.\n"
@@ -74,11 +88,21 @@ static const char  mgr_help[] =
 "                         then lose leases.  For tests and demonstrations\n"
 "  -l, --log-level LEVEL  emerg, alert, error, warn, notice (default), info\n"
 "                         or debug\n"
+"      --init             make the directory, and leave\n"
+"      --never-used       of --init, or of a first start: the numbers are new,\n"
+"                         whatever was given by a pool that was here before\n"
+"      --backup FILE      write a copy of the database, and leave; a pool\n"
+"                         manager may run on it meanwhile\n"
+"      --restore FILE     put such a copy in place of the database, and leave:\n"
+"                         all leases end, nothing is given for a time\n"
+"      --test             would it start?\n"
 "  -h, --help             this text\n"
 "  -V, --version          version\n"
 "\n"
-"SIGTERM and SIGINT stop it.  Exit status: 0 stopped, 1 could not start,\n"
-"2 usage, 3 the disk failed (start it again).\n";
+"SIGTERM and SIGINT stop it, SIGHUP reads the secrets and opens the history\n"
+"log anew, SIGUSR2 goes over to the program that now has its name.  Exit\n"
+"status: 0 stopped, 1 could not start, 2 usage, 3 the disk failed (start it\n"
+"again).\n";
 
 
 int
@@ -88,6 +112,10 @@ main(int argc, char **argv)
     mgr_user_t           user;
     mgr_options_t        options;
     static mgr_server_t  server;
+    static mgr_signal_t  sig;
+
+    sig.argv = argv;
+    sig.fd = -1;
 
     rc = mgr_options(&options, argc, argv);
 
@@ -97,26 +125,47 @@ main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN);
     umask(027);
     mgr_raise_nofile();
 
-    if (mgr_prepare(&options, &user, &server) != 0
+    if (options.backup != NULL) {
+        /* as whoever it is: it only reads */
+        return mgr_once(&options, NULL);
+    }
+
+    if (mgr_prepare(&options, &user, &server) != 0) {
+        return 1;
+    }
+
+    if (options.init || options.restore || options.test) {
+        return mgr_once(&options, &user);
+    }
+
+    if (mgr_listen(&options, &sig) != 0
         || mgr_open(&options, &user, &server) != 0)
     {
         return 1;
     }
 
     rc = 1;
+    sig.owner = user.uid;
 
     if (mgr_secrets(&options, &server) == 0
         && mgr_history(&options, &server) == 0)
     {
-        rc = mgr_run(&options, &user, &server);
+        sig.secrets = options.secrets;
+        rc = mgr_run(&options, &user, &server, &sig);
     }
 
     mgr_hlog_close(&server);
     ims_pool_writer_close(server.pool);
     mgr_secrets_free(server.secrets);
+
+    if (rc == MGR_EXIT_HANDOVER) {
+        mgr_signal_exec(&sig);
+        rc = 1;
+    }
 
     return rc;
 }
@@ -141,6 +190,11 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         { "map-size", required_argument, NULL, 'm' },
         { "volatile", no_argument, NULL, 'v' },
         { "log-level", required_argument, NULL, 'l' },
+        { "init", no_argument, NULL, 'I' },
+        { "never-used", no_argument, NULL, 'N' },
+        { "backup", required_argument, NULL, 'B' },
+        { "restore", required_argument, NULL, 'R' },
+        { "test", no_argument, NULL, 'T' },
         { "help", no_argument, NULL, 'h' },
         { "version", no_argument, NULL, 'V' },
         { NULL, 0, NULL, 0 }
@@ -214,6 +268,26 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
             mgr_log_set((mgr_log_level_t) level);
             break;
 
+        case 'I':
+            o->init = true;
+            break;
+
+        case 'N':
+            o->never_used = true;
+            break;
+
+        case 'B':
+            o->backup = optarg;
+            break;
+
+        case 'R':
+            o->restore = optarg;
+            break;
+
+        case 'T':
+            o->test = true;
+            break;
+
         case 'h':
             fputs(mgr_help, stdout);
             return 0;
@@ -228,13 +302,36 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         }
     }
 
-    if (o->dir == NULL || o->socket == NULL || optind != argc) {
-        fputs("ims-poolmgr: --dir and --socket are needed, and nothing else.\n"
-              "Try \"ims-poolmgr --help\".\n", stderr);
-        return MGR_USAGE_EXIT;
+    return mgr_options_fit(o, argc - optind);
+}
+
+
+static int
+mgr_options_fit(const mgr_options_t *o, int left)
+{
+    int          once;
+    const char  *what;
+
+    once = o->init + (o->backup != NULL) + (o->restore != NULL);
+    what = NULL;
+
+    if (left != 0 || o->dir == NULL || (once == 0 && o->socket == NULL)) {
+        what = "--dir and --socket are needed, and nothing else";
+
+    } else if (once > 1) {
+        what = "one of --init, --backup and --restore";
+
+    } else if (o->never_used && (o->backup != NULL || o->restore != NULL)) {
+        what = "--never-used is said of a new directory";
     }
 
-    return -1;
+    if (what == NULL) {
+        return -1;
+    }
+
+    fprintf(stderr, "ims-poolmgr: %s.\nTry \"ims-poolmgr --help\".\n", what);
+
+    return MGR_USAGE_EXIT;
 }
 
 
@@ -259,18 +356,31 @@ mgr_prepare(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
         goto failed;
     }
 
-    if (u->drop) {
+    if (o->restore != NULL
+        && mgr_offline_input(o->restore, err, sizeof(err)) != 0)
+    {
+        goto failed;
+    }
+
+    if (u->drop && !o->test
+        && mgr_user_directory(u, o->dir, 0750, true, err, sizeof(err)) != 0)
+    {
+        goto failed;
+    }
+
+    if (u->drop && o->socket != NULL && !o->test) {
 
         snprintf(path, sizeof(path), "%s", o->socket);
         parent = dirname(path);
 
-        if (mgr_user_directory(u, o->dir, 0750, true, err, sizeof(err)) != 0
-            || mgr_user_directory(u, parent, 0755, false, err, sizeof(err))
-               != 0
-            || mgr_user_become(u, err, sizeof(err)) != 0)
+        if (mgr_user_directory(u, parent, 0755, false, err, sizeof(err)) != 0)
         {
             goto failed;
         }
+    }
+
+    if (mgr_user_become(u, err, sizeof(err)) != 0) {
+        goto failed;
     }
 
     return 0;
@@ -283,6 +393,43 @@ failed:
 }
 
 
+static void
+mgr_pool_options(const mgr_options_t *o, const mgr_user_t *u,
+    ims_pool_options_t *opt)
+{
+    memset(opt, 0, sizeof(ims_pool_options_t));
+
+    opt->dir = o->dir;
+    opt->gid = u != NULL && u->has_gid ? (long) u->gid : -1;
+    opt->is_volatile = o->is_volatile;
+    opt->never_used = o->never_used;
+    opt->map_size = (size_t) o->map_mib << 20;
+}
+
+
+static int
+mgr_once(const mgr_options_t *o, const mgr_user_t *u)
+{
+    ims_pool_options_t  opt;
+
+    mgr_pool_options(o, u, &opt);
+
+    if (o->backup != NULL) {
+        return mgr_offline_backup(&opt, o->backup);
+    }
+
+    if (o->restore != NULL) {
+        return mgr_offline_restore(&opt, "-");
+    }
+
+    if (o->init) {
+        return mgr_offline_init(&opt);
+    }
+
+    return o->secrets != NULL ? 0 : mgr_offline_test(&opt, u->uid);
+}
+
+
 static int
 mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
 {
@@ -291,15 +438,10 @@ mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
     ims_pool_options_t  opt;
     ims_pool_started_t  st;
 
-    memset(&opt, 0, sizeof(opt));
     memset(&st, 0, sizeof(st));
 
     err[0] = '\0';
-
-    opt.dir = o->dir;
-    opt.gid = u->has_gid ? (long) u->gid : -1;
-    opt.is_volatile = o->is_volatile;
-    opt.map_size = (size_t) o->map_mib << 20;
+    mgr_pool_options(o, u, &opt);
 
     rc = ims_pool_writer_open(&s->pool, &opt, &st, err, sizeof(err));
 
@@ -343,7 +485,8 @@ mgr_open(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
 static int
 mgr_secrets(mgr_options_t *o, mgr_server_t *s)
 {
-    char  err[512], path[4096];
+    char         err[512];
+    static char  path[4096];
 
     err[0] = '\0';
 
@@ -359,6 +502,8 @@ mgr_secrets(mgr_options_t *o, mgr_server_t *s)
             mgr_log(MGR_LOG_EMERG, "%s", err);
             return -1;
         }
+
+        o->secrets = path;
     }
 
     if (s->secrets == NULL) {
@@ -391,60 +536,76 @@ mgr_history(mgr_options_t *o, mgr_server_t *s)
 }
 
 
+/* a socket that outlives programs is taken here; another is made later */
+
 static int
-mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s)
+mgr_listen(const mgr_options_t *o, mgr_signal_t *sig)
 {
-    int          fd, i, rc;
-    char         err[512];
-    uv_loop_t   *loop;
-    uv_signal_t  sig[2];
+    char  err[512];
 
-    static const int  signals[] = { SIGTERM, SIGINT };
+    sig->fd = mgr_signal_inherited(o->socket, &sig->given, err, sizeof(err));
 
-    fd = mgr_user_listen(u, o->socket, err, sizeof(err));
+    if (sig->fd == -2) {
+        mgr_log(MGR_LOG_EMERG, "%s", err);
+        return -1;
+    }
 
-    if (fd == -1) {
+    return 0;
+}
+
+
+static int
+mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s, mgr_signal_t *sig)
+{
+    int         fd, rc;
+    char        err[512];
+    uv_loop_t  *loop;
+
+    if (sig->fd == -1) {
+        sig->fd = mgr_user_listen(u, o->socket, err, sizeof(err));
+    }
+
+    if (sig->fd == -1) {
         mgr_log(MGR_LOG_EMERG, "%s", err);
         return 1;
     }
 
+    /* libuv closes its own; this one goes on to another program */
+
+    fd = fcntl(sig->fd, F_DUPFD_CLOEXEC, 4);
+
     loop = uv_default_loop();
     s->started = ims_wall_ms();
-    rc = mgr_server_start(s, loop, fd);
+    rc = fd == -1 ? uv_translate_sys_error(errno)
+                  : mgr_server_start(s, loop, fd);
 
-    for (i = 0; i < 2 && rc == 0; i++) {
-
-        uv_signal_init(loop, &sig[i]);
-        sig[i].data = s;
-        rc = uv_signal_start(&sig[i], mgr_on_signal, signals[i]);
-
-        /* only connections keep the loop alive */
-        uv_unref((uv_handle_t *) &sig[i]);
+    if (rc == 0) {
+        rc = mgr_signals_start(s, sig);
     }
 
     if (rc != 0) {
         mgr_log(MGR_LOG_EMERG, "cannot start: %s", uv_strerror(rc));
-        unlink(o->socket);
-        return 1;
+
+    } else {
+        mgr_log(MGR_LOG_NOTICE, "ims-poolmgr " MGR_VERSION " ready on \"%s\"",
+                o->socket);
+        uv_run(loop, UV_RUN_DEFAULT);
+        rc = s->exit_code;
     }
 
-    mgr_log(MGR_LOG_NOTICE, "ims-poolmgr " MGR_VERSION " ready on \"%s\"",
-            o->socket);
+    if (rc == MGR_EXIT_HANDOVER) {
+        return rc;
+    }
 
-    uv_run(loop, UV_RUN_DEFAULT);
+    /* one that init gave us is init's */
 
-    unlink(o->socket);
+    if (!sig->given) {
+        unlink(o->socket);
+    }
+
     mgr_log(MGR_LOG_NOTICE, "stopped");
 
-    return s->exit_code;
-}
-
-
-static void
-mgr_on_signal(uv_signal_t *h, int signo)
-{
-    mgr_log(MGR_LOG_NOTICE, "signal %d, stopping", signo);
-    mgr_server_stop(h->data, 0);
+    return rc < 0 ? 1 : rc;
 }
 
 

@@ -278,6 +278,21 @@ mgr_secrets_find(const mgr_secret_t *list, ims_str_t word)
 }
 
 
+const mgr_secret_t *
+mgr_secrets_same(const mgr_secret_t *list, const mgr_secret_t *secret)
+{
+    const mgr_secret_t  *s;
+
+    for (s = list; s != NULL; s = s->next) {
+        if (ims_equal_ct(secret->hash, s->hash, sizeof(s->hash))) {
+            return s;
+        }
+    }
+
+    return NULL;
+}
+
+
 const char *
 mgr_role_text(unsigned role)
 {

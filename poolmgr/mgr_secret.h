@@ -23,7 +23,7 @@ enum {
 
 #define MGR_SECRET_HASH  32
 
-/* One line of a file; never changed or freed while the daemon runs. */
+/* One line of a file; never changed, and freed with its list. */
 typedef struct mgr_secret_s  mgr_secret_t;
 
 struct mgr_secret_s {
@@ -51,6 +51,10 @@ void mgr_secrets_free(mgr_secret_t *list);
 
 /* The time it takes depends on the number of secrets only. */
 const mgr_secret_t *mgr_secrets_find(const mgr_secret_t *list, ims_str_t word);
+
+/* The one in list with the same word as another list's, or NULL. */
+const mgr_secret_t *mgr_secrets_same(const mgr_secret_t *list,
+    const mgr_secret_t *secret);
 
 /* of one role; "none" for no role */
 const char *mgr_role_text(unsigned role);

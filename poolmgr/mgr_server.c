@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include "mgr_batch.h"
+#include "mgr_copy.h"
 #include "mgr_hlog.h"
 #include "mgr_import.h"
 #include "mgr_job.h"
 #include "mgr_server.h"
+#include "mgr_signal.h"
 
 
 #define MGR_TICK_MS    1000
@@ -459,7 +461,7 @@ mgr_conn_flush(mgr_conn_t *c)
         ims_resp_free(&c->out);
     }
 
-    if ((c->last || c->eof) && !c->ready && !c->waiting) {
+    if ((c->last || c->eof) && !c->ready && !c->waiting && !c->held) {
         mgr_conn_close(c);
     }
 }
@@ -568,6 +570,12 @@ mgr_on_check(uv_check_t *h)
 
     if (s->fatal) {
         mgr_server_stop(s, MGR_EXIT_DISK);
+        return;
+    }
+
+    mgr_signals_look(s);
+
+    if (s->stopping) {
         return;
     }
 
@@ -682,9 +690,12 @@ mgr_server_stop(mgr_server_t *s, int exit_code)
         next = c->next;
 
         c->waiting = 0;
+        c->held = 0;
         c->last = 1;
         mgr_conn_flush(c);
     }
+
+    mgr_copy_stop(s);
 
     /* those that read slowly do not hold up the end for long */
 

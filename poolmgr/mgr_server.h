@@ -31,6 +31,7 @@
 typedef struct mgr_conn_s    mgr_conn_t;
 typedef struct mgr_server_s  mgr_server_t;
 typedef struct mgr_hlog_s    mgr_hlog_t;
+struct mgr_signal_s;
 
 /* the import under way; no == 0: none */
 typedef struct {
@@ -72,6 +73,7 @@ struct mgr_conn_s {
 
     unsigned             ready:1;       /* in the ready list */
     unsigned             waiting:1;     /* for the reply of a job */
+    unsigned             held:1;        /* until the server writes again */
     unsigned             reading:1;
     unsigned             writing:1;
     unsigned             eof:1;         /* the peer has no more to say */
@@ -90,9 +92,12 @@ struct mgr_server_s {
     mgr_secret_t        *secrets;
 
     mgr_hlog_t          *hlog;          /* NULL: none */
+    struct mgr_signal_s *signal;
 
     mgr_import_t         import;
     struct mgr_job_s    *jobs;
+    struct mgr_job_s    *parked;        /* those that wait for something */
+    struct mgr_copy_s   *copy;          /* backup and the like under way */
 
     mgr_conn_t          *conns;
     mgr_conn_t          *ready_head;
@@ -115,6 +120,7 @@ struct mgr_server_s {
     unsigned             fatal:1;       /* stop after this batch */
     unsigned             housekeep:1;   /* there is more of it to do */
     unsigned             keeping:1;     /* by a job */
+    unsigned             frozen:1;      /* nothing may be written now */
 
     uint8_t              buf[64 * 1024];    /* one read at a time */
 };
