@@ -426,7 +426,11 @@ mgr_once(const mgr_options_t *o, const mgr_user_t *u)
         return mgr_offline_init(&opt);
     }
 
-    return o->secrets != NULL ? 0 : mgr_offline_test(&opt, u->uid);
+    if (o->secrets == NULL && mgr_offline_test(&opt, u->uid) != 0) {
+        return 1;
+    }
+
+    return fputs(MGR_WOULD_START, stdout) >= 0 && fflush(stdout) == 0 ? 0 : 1;
 }
 
 

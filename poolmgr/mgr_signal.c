@@ -28,8 +28,12 @@ static void mgr_on_signal(uv_signal_t *h, int signo);
 static void mgr_reload(mgr_server_t *s);
 static void mgr_reload_secrets(mgr_server_t *s, mgr_secret_t *list);
 static void mgr_handover(mgr_server_t *s);
+static void mgr_handover_on_alloc(uv_handle_t *h, size_t n, uv_buf_t *buf);
+static void mgr_handover_on_read(uv_stream_t *stream, ssize_t n,
+    const uv_buf_t *buf);
 static void mgr_handover_on_exit(uv_process_t *child, int64_t status,
     int signo);
+static void mgr_handover_on_close(uv_handle_t *h);
 
 
 static uv_signal_t  mgr_signal_handles[4];
@@ -155,7 +159,10 @@ mgr_reload_secrets(mgr_server_t *s, mgr_secret_t *list)
 
 /* --- another program --------------------------------------------------------- */
 
-/* First it is asked whether it would start at all. */
+/*
+ * First it is asked whether it would start at all.  That it exits well is not
+ * enough: a file that is no program is taken for a script, and does, too.
+ */
 
 static void
 mgr_handover(mgr_server_t *s)
@@ -192,8 +199,8 @@ mgr_handover(mgr_server_t *s)
     memset(io, 0, sizeof(io));
 
     io[0].flags = UV_IGNORE;
-    io[1].flags = UV_INHERIT_FD;
-    io[1].data.fd = STDERR_FILENO;
+    io[1].flags = UV_CREATE_PIPE|UV_WRITABLE_PIPE;
+    io[1].data.stream = (uv_stream_t *) &sig->pipe;
     io[2].flags = UV_INHERIT_FD;
     io[2].data.fd = STDERR_FILENO;
 
@@ -203,17 +210,61 @@ mgr_handover(mgr_server_t *s)
     o.stdio_count = 3;
     o.exit_cb = mgr_handover_on_exit;
 
+    uv_pipe_init(s->loop, &sig->pipe, 0);
     sig->test.data = s;
+    sig->pipe.data = s;
+    sig->ntext = 0;
+    sig->handles = 2;
+    sig->good = false;
+    sig->testing = true;
+
     rc = uv_spawn(s->loop, &sig->test, &o);
 
-    if (rc != 0) {
-        mgr_log(MGR_LOG_ERR, "cannot run \"%s\": %s; going on as before",
-                sig->argv[0], uv_strerror(rc));
-        uv_close((uv_handle_t *) &sig->test, NULL);
-        return;
+    if (rc == 0) {
+        rc = uv_read_start((uv_stream_t *) &sig->pipe, mgr_handover_on_alloc,
+                           mgr_handover_on_read);
     }
 
-    sig->testing = true;
+    if (rc != 0) {
+        mgr_log(MGR_LOG_ERR, "cannot run \"%s\": %s", sig->argv[0],
+                uv_strerror(rc));
+        uv_close((uv_handle_t *) &sig->pipe, mgr_handover_on_close);
+        uv_close((uv_handle_t *) &sig->test, mgr_handover_on_close);
+    }
+}
+
+
+static void
+mgr_handover_on_alloc(uv_handle_t *h, size_t n, uv_buf_t *buf)
+{
+    mgr_server_t  *s;
+    mgr_signal_t  *sig;
+
+    (void) n;
+
+    s = h->data;
+    sig = s->signal;
+
+    *buf = uv_buf_init(sig->text + sig->ntext,
+                       (unsigned) (sizeof(sig->text) - sig->ntext));
+}
+
+
+static void
+mgr_handover_on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    mgr_server_t  *s;
+
+    (void) buf;
+
+    s = stream->data;
+
+    if (n >= 0) {
+        s->signal->ntext += (size_t) n;
+
+    } else if (!uv_is_closing((uv_handle_t *) stream)) {
+        uv_close((uv_handle_t *) stream, mgr_handover_on_close);
+    }
 }
 
 
@@ -221,20 +272,38 @@ static void
 mgr_handover_on_exit(uv_process_t *child, int64_t status, int signo)
 {
     mgr_server_t  *s;
-    mgr_signal_t  *sig;
 
     s = child->data;
+    s->signal->good = status == 0 && signo == 0;
+
+    uv_close((uv_handle_t *) child, mgr_handover_on_close);
+}
+
+
+static void
+mgr_handover_on_close(uv_handle_t *h)
+{
+    mgr_server_t  *s;
+    mgr_signal_t  *sig;
+
+    s = h->data;
     sig = s->signal;
 
+    if (--sig->handles != 0) {
+        return;
+    }
+
     sig->testing = false;
-    uv_close((uv_handle_t *) child, NULL);
 
     if (s->stopping) {
         return;
     }
 
-    if (status != 0 || signo != 0 || s->copy != NULL) {
-        mgr_log(MGR_LOG_ERR, "\"%s\" would not start%s; going on as before",
+    if (!sig->good || s->copy != NULL
+        || sig->ntext != sizeof(MGR_WOULD_START) - 1
+        || memcmp(sig->text, MGR_WOULD_START, sig->ntext) != 0)
+    {
+        mgr_log(MGR_LOG_ERR, "\"%s\" would not start%s: going on as before",
                 sig->argv[0], s->copy != NULL ? " while a copy is made" : "");
         return;
     }
@@ -341,7 +410,12 @@ mgr_signal_exec(mgr_signal_t *sig)
     setenv("LISTEN_FDS", "1", 1);
     setenv("LISTEN_FDNAMES", sig->given ? "init" : MGR_OURS, 1);
 
-    execvp(sig->argv[0], sig->argv);
+    if (strchr(sig->argv[0], '/') != NULL) {
+        execv(sig->argv[0], sig->argv);
+
+    } else {
+        execvp(sig->argv[0], sig->argv);
+    }
 
     mgr_log(MGR_LOG_EMERG, "cannot run \"%s\": %s", sig->argv[0],
             strerror(errno));

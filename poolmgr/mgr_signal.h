@@ -16,6 +16,9 @@
 
 #define MGR_EXIT_HANDOVER  -1       /* not a status: mgr_signal_exec() */
 
+/* what a program that is tried says, and nothing else */
+#define MGR_WOULD_START    "ims-poolmgr would start\n"
+
 /* What they need to know; must outlive the loop. */
 struct mgr_signal_s {
     char        **argv;
@@ -26,6 +29,11 @@ struct mgr_signal_s {
     bool          testing;          /* the new program is being tried */
     bool          handover;
     uv_process_t  test;
+    uv_pipe_t     pipe;             /* what it says */
+    unsigned      handles;          /* of these two still open */
+    bool          good;
+    char          text[128];
+    size_t        ntext;
 };
 
 typedef struct mgr_signal_s  mgr_signal_t;
