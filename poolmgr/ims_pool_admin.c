@@ -54,6 +54,10 @@ ims_pool_create(ims_pool_writer_t *w, const ims_pool_spec_t *spec,
         return rc == IMS_POOL_OK ? IMS_POOL_EXISTS : rc;
     }
 
+    if (!ims_pool_space_for(w, IMS_POOL_SPACE_ALL)) {
+        return IMS_POOL_NOSPACE;
+    }
+
     memset(&p, 0, sizeof(p));
     h = &p.head;
 

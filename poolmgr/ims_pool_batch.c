@@ -53,6 +53,11 @@ ims_pool_begin(ims_pool_writer_t *w)
     w->nospace = 0;
     w->pools = 0;
 
+    if (!ims_pool_space_look(w)) {
+        ims_pool_abort(w);
+        return IMS_POOL_NOSPACE;
+    }
+
     return IMS_POOL_OK;
 }
 

@@ -550,7 +550,10 @@ ims_pool_copy_end(ims_pool_writer_t *w, bool restored,
         return rc;
     }
 
-    if (!restored) {
+    if (restored) {
+        ims_pool_space_free(w, old);
+
+    } else {
         ims_pool_dir_remove(w, old);
     }
 

@@ -37,6 +37,8 @@ static int ims_pool_dir_make(ims_pool_writer_t *w, char *err, size_t errlen);
 static int ims_pool_dir_scan(ims_pool_writer_t *w, ims_pool_dir_e *what,
     char *name, size_t cap);
 static int ims_pool_dir_lock(ims_pool_writer_t *w, char *err, size_t errlen);
+static int ims_pool_dir_exchange(ims_pool_writer_t *w, const char *name,
+    const char *text, size_t n);
 
 
 /*
@@ -449,6 +451,44 @@ ims_pool_dir_replace(ims_pool_writer_t *w, const char *name, const char *text,
 }
 
 
+/*
+ * The same for a file that has to be written on a full disk, too: the one that
+ * it replaces stays as NAME.new, and is the next one's place.
+ */
+static int
+ims_pool_dir_exchange(ims_pool_writer_t *w, const char *name,
+    const char *text, size_t n)
+{
+    int      fd;
+    char     temp[64];
+    ssize_t  wrote;
+
+    snprintf(temp, sizeof(temp), "%s.new", name);
+
+    fd = openat(w->dirfd, temp, O_WRONLY|O_CREAT|O_CLOEXEC|O_NOFOLLOW, 0600);
+    if (fd == -1) {
+        return -1;
+    }
+
+    wrote = pwrite(fd, text, n, 0);
+
+    if (wrote != (ssize_t) n || ftruncate(fd, (off_t) n) == -1
+        || fsync(fd) == -1)
+    {
+        close(fd);
+        return -1;
+    }
+
+    close(fd);
+
+    if (renameat2(w->dirfd, temp, w->dirfd, name, RENAME_EXCHANGE) == -1) {
+        return -1;
+    }
+
+    return ims_pool_dir_sync(w->dirfd);
+}
+
+
 ssize_t
 ims_pool_dir_read(ims_pool_writer_t *w, const char *name, char *text,
     size_t cap)
@@ -538,8 +578,14 @@ ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation, uint64_t term)
     n += snprintf(text + n, sizeof(text) - (size_t) n, "%08x\n",
                   ims_pool_crc32c(0, text, (size_t) n));
 
-    if (ims_pool_dir_replace(w, "floor", text, (size_t) n) == -1) {
-        return errno == ENOSPC ? IMS_POOL_NOSPACE : IMS_POOL_SYSTEM;
+    if (ims_pool_dir_exchange(w, "floor", text, (size_t) n) == -1) {
+
+        if (ims_pool_dir_replace(w, "floor", text, (size_t) n) == -1) {
+            return errno == ENOSPC ? IMS_POOL_NOSPACE : IMS_POOL_SYSTEM;
+        }
+
+        /* the first one: now there is something to exchange it with */
+        (void) ims_pool_dir_exchange(w, "floor", text, (size_t) n);
     }
 
     w->floor = f;

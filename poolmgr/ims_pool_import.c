@@ -387,7 +387,9 @@ ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
 
     memset(res, 0, sizeof(ims_pool_row_result_t));
 
-    if (w->state.last_index == UINT32_MAX) {
+    if (w->state.last_index == UINT32_MAX
+        || !ims_pool_space_for(w, IMS_POOL_SPACE_ALL))
+    {
         return IMS_POOL_NOSPACE;
     }
 
@@ -743,6 +745,10 @@ ims_pool_import_decide(ims_pool_writer_t *w, uint32_t import_no,
 int
 ims_pool_import_end(ims_pool_writer_t *w, uint32_t import_no)
 {
+    if (!ims_pool_space_for(w, IMS_POOL_SPACE_ALL)) {
+        return IMS_POOL_NOSPACE;
+    }
+
     return ims_pool_import_decide(w, import_no, IMS_POOL_IMPORT_PUBLISHING);
 }
 

@@ -62,11 +62,20 @@ ims_pool_acquire(ims_pool_writer_t *w, const ims_pool_who_t *who,
     }
 
     if (a.known && a.st == IMS_POOL_ST_LEASED && !ims_pool_closed(w, &a)) {
+
+        if (!ims_pool_space_for(w, IMS_POOL_SPACE_GO_ON)) {
+            return IMS_POOL_NOSPACE;
+        }
+
         return ims_pool_lease_grant(w, who, &a, IMS_POOL_SAME, grant);
     }
 
     if (w->state.hold_asked > w->now) {
         return ims_pool_hold(w, w->state.hold_asked, grant);
+    }
+
+    if (!ims_pool_space_for(w, IMS_POOL_SPACE_ALL)) {
+        return IMS_POOL_NOSPACE;
     }
 
     if (a.known
@@ -176,6 +185,10 @@ ims_pool_renew(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
     if (a.rec.flags & IMS_POOL_F_CLOSING) {
         return IMS_POOL_ENDED;
+    }
+
+    if (!ims_pool_space_for(w, IMS_POOL_SPACE_GO_ON)) {
+        return IMS_POOL_NOSPACE;
     }
 
     return ims_pool_lease_grant(w, who, &a, IMS_POOL_SAME, grant);

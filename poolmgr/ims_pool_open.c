@@ -185,6 +185,7 @@ ims_pool_start(ims_pool_writer_t *w, ims_pool_dir_e what,
 {
     int  rc;
 
+    w->starting = 1;
     rc = ims_pool_floor_read(w, err, errlen);
 
     if (rc == IMS_POOL_OK) {
@@ -196,6 +197,7 @@ ims_pool_start(ims_pool_writer_t *w, ims_pool_dir_e what,
     }
 
     if (rc == IMS_POOL_OK) {
+        ims_pool_space_open(w);
         rc = ims_pool_start_keys(w, &st->new_keys, err, errlen);
     }
 
@@ -206,6 +208,8 @@ ims_pool_start(ims_pool_writer_t *w, ims_pool_dir_e what,
     if (rc == IMS_POOL_OK) {
         ims_pool_dir_sweep(w);
     }
+
+    w->starting = 0;
 
     return rc;
 }
@@ -275,6 +279,7 @@ ims_pool_start_env(ims_pool_writer_t *w, const char *name, unsigned flags,
     MDB_txn  *txn;
 
     snprintf(path, sizeof(path), "%s/%s", w->dir, name);
+    ims_pool_space_lock(w, name);
 
     rc = mdb_env_create(&w->env);
     if (rc != 0) {

@@ -391,6 +391,8 @@ ims_pool_info(ims_pool_writer_t *w, ims_pool_info_t *info)
 
     info->map_size = env.me_mapsize;
     info->map_used = (uint64_t) (env.me_last_pgno + 1) * st.ms_psize;
+    info->reserve = w->reserve;
+    info->space_left = ims_pool_space_left(w, &env);
     info->txn = env.me_last_txnid;
     info->readers = env.me_numreaders;
     info->readers_max = env.me_maxreaders;

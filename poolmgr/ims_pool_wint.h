@@ -72,6 +72,7 @@ struct ims_pool_writer_s {
     unsigned             nospace:1;     /* since the map or disk is full */
     unsigned             dead:1;        /* a commit's outcome is unknown */
     unsigned             pools:1;       /* the batch wrote rows of pools */
+    unsigned             starting:1;
 
     int                  dirfd;
     int                  lockfd;
@@ -90,6 +91,15 @@ struct ims_pool_writer_s {
     uint64_t             keep;          /* history, ms; 0: for ever */
     uint64_t             prune_ident;   /* where its broom goes on */
     uint64_t             prune_lease;
+
+    uint64_t             reserve;       /* bytes beyond the last page */
+    uint64_t             space_end;     /* of the file, as far as allocated */
+    uint64_t             space_tried;   /* BOOTTIME; 0: not in vain */
+    uint64_t             space_free;    /* bytes within it, when they matter */
+    uint64_t             space_counted;
+    unsigned             space_count;
+    ims_pool_space_e     space;
+    unsigned             page_size;
 
     uint64_t             commits;
     uint64_t             damaged;
@@ -194,6 +204,18 @@ int ims_pool_w_del(ims_pool_writer_t *w, ims_pool_tree_e tree,
 
 /* What a failure of LMDB's means; breaks the batch. */
 int ims_pool_w_fail(ims_pool_writer_t *w, int rc);
+
+
+/* --- space (ims_pool_space.c) ------------------------------------------- */
+
+void ims_pool_space_open(ims_pool_writer_t *w);
+
+/* false: nothing at all may be written */
+bool ims_pool_space_look(ims_pool_writer_t *w);
+uint64_t ims_pool_space_left(const ims_pool_writer_t *w,
+    const MDB_envinfo *info);
+void ims_pool_space_lock(ims_pool_writer_t *w, const char *name);
+void ims_pool_space_free(ims_pool_writer_t *w, const char *name);
 
 
 /* --- leases (ims_pool_{lease,end,avail}.c) -------------------------- */

@@ -49,6 +49,9 @@ typedef struct {
     const char              *dir;
     const ims_pool_clock_t  *clock;         /* NULL: the machine's */
     size_t                   map_size;      /* 0: 16 GiB of address space */
+    uint64_t                 reserve;       /* bytes kept for ends of leases;
+                                               0: 64 MiB, at most an eighth of
+                                               the map */
     unsigned                 readers;       /* slots; 0: 4096 */
     uint32_t                 node;          /* 0: 1 */
     long                     gid;           /* group of the files; -1: as is */
@@ -57,6 +60,8 @@ typedef struct {
     bool                     never_used;    /* a new environment's numbers,
                                                whatever floor is beside it */
 } ims_pool_options_t;
+
+#define IMS_POOL_NO_RESERVE  UINT64_MAX
 
 /* What the start found and did, for the log. */
 typedef struct {
@@ -107,6 +112,19 @@ bool ims_pool_broken(const ims_pool_writer_t *w);
 
 int ims_pool_commit(ims_pool_writer_t *w);
 void ims_pool_abort(ims_pool_writer_t *w);
+
+/*
+ * Space.  When disk or map is nearly full, ACQUIRE of a new lease, imports and
+ * new pools get NOSPACE first; when half of the reserve is used, so do leases
+ * that go on; ends of leases go on to the last page.
+ */
+typedef enum {
+    IMS_POOL_SPACE_ENDS = 0,    /* for ends only */
+    IMS_POOL_SPACE_GO_ON,       /* and for leases that are there */
+    IMS_POOL_SPACE_ALL
+} ims_pool_space_e;
+
+bool ims_pool_space_for(const ims_pool_writer_t *w, ims_pool_space_e what);
 
 /*
  * Housekeeping, in a batch: rewrites the clock row (at least once a minute),
@@ -577,6 +595,8 @@ typedef struct {
     uint64_t          txn;
     unsigned          readers;      /* slots taken */
     unsigned          readers_max;
+    uint64_t          reserve;      /* bytes, as wanted and as there are */
+    uint64_t          space_left;   /* with free pages, once it gets short */
     uint64_t          commits;      /* since the start */
     uint64_t          damaged;      /* rows met with a bad CRC or key */
 } ims_pool_info_t;

@@ -62,6 +62,7 @@ static void mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b);
 static void mgr_batch_undo_out(mgr_batch_t *b);
 static void mgr_batch_redo_out(mgr_batch_cmd_t *cmd);
 static void mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b);
+static void mgr_batch_space(mgr_server_t *s);
 static void mgr_keep(mgr_server_t *s);
 static int mgr_keep_slice(mgr_server_t *s, mgr_job_t *job,
     ims_resp_buf_t *out);
@@ -648,6 +649,8 @@ mgr_batch_tick(mgr_server_t *s)
         return;
     }
 
+    mgr_batch_space(s);
+
     if (s->tick % MGR_READERS_TICKS == 0
         && ims_pool_reader_check(s->pool, &freed) == IMS_POOL_OK
         && freed != 0)
@@ -661,6 +664,38 @@ mgr_batch_tick(mgr_server_t *s)
 
     s->housekeep = 1;
     mgr_keep(s);
+}
+
+
+/* said when it changes, and not by each command that meets it */
+
+static void
+mgr_batch_space(mgr_server_t *s)
+{
+    unsigned  space;
+
+    static const char *const  texts[] = {
+        "disk or map are full but for ends of leases: leases are not "
+        "lengthened any more",
+        "disk or map are nearly full: nothing new is given or imported",
+        "there is space again"
+    };
+
+    for (space = IMS_POOL_SPACE_ALL;
+         !ims_pool_space_for(s->pool, (ims_pool_space_e) space); space--)
+    {
+        /* void */
+    }
+
+    if (space + 1 == s->space || (s->space == 0
+                                  && space == IMS_POOL_SPACE_ALL))
+    {
+        return;
+    }
+
+    mgr_log(space == IMS_POOL_SPACE_ALL ? MGR_LOG_NOTICE : MGR_LOG_ALERT,
+            "%s", texts[space]);
+    s->space = space + 1;
 }
 
 

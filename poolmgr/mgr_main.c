@@ -26,6 +26,7 @@
 
 #define MGR_USAGE_EXIT   2
 #define MGR_HISTORY_DAYS 180
+#define MGR_RESERVE_MIB  64
 #define MGR_NOFILE       (MGR_CONNECTIONS + 64)
 
 
@@ -38,6 +39,7 @@ typedef struct {
     const char  *history;
     uint64_t     keep_days;
     uint64_t     map_mib;
+    uint64_t     reserve_mib;
     bool         is_volatile;
     bool         log_users;
     bool         init;
@@ -84,6 +86,8 @@ static const char  mgr_help[] =
 "      --history-keep DAYS  how long the database knows who held what after\n"
 "                         the lease's end (180; 0: for ever)\n"
 "      --map-size MIB     address space for the database: its limit (16384)\n"
+"      --reserve MIB      of it and of the disk kept for ends of leases, at\n"
+"                         most an eighth of the map (64)\n"
 "      --volatile         take any file system, tmpfs too: a power cut may\n"
 "                         then lose leases.  For tests and demonstrations\n"
 "  -l, --log-level LEVEL  emerg, alert, error, warn, notice (default), info\n"
@@ -188,6 +192,7 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         { "history-users", no_argument, NULL, 'U' },
         { "history-keep", required_argument, NULL, 'K' },
         { "map-size", required_argument, NULL, 'm' },
+        { "reserve", required_argument, NULL, 'r' },
         { "volatile", no_argument, NULL, 'v' },
         { "log-level", required_argument, NULL, 'l' },
         { "init", no_argument, NULL, 'I' },
@@ -202,6 +207,7 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
 
     memset(o, 0, sizeof(mgr_options_t));
     o->keep_days = MGR_HISTORY_DAYS;
+    o->reserve_mib = MGR_RESERVE_MIB;
 
     while ((c = getopt_long(argc, argv, "d:s:u:g:S:l:hV", longopts, NULL))
            != -1)
@@ -249,6 +255,13 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
                 || o->map_mib == 0)
             {
                 fputs("ims-poolmgr: --map-size is a number of MiB\n", stderr);
+                return MGR_USAGE_EXIT;
+            }
+            break;
+
+        case 'r':
+            if (!ims_str_u64(ims_str_z(optarg), 1 << 20, &o->reserve_mib)) {
+                fputs("ims-poolmgr: --reserve is a number of MiB\n", stderr);
                 return MGR_USAGE_EXIT;
             }
             break;
@@ -404,6 +417,8 @@ mgr_pool_options(const mgr_options_t *o, const mgr_user_t *u,
     opt->is_volatile = o->is_volatile;
     opt->never_used = o->never_used;
     opt->map_size = (size_t) o->map_mib << 20;
+    opt->reserve = o->reserve_mib ? o->reserve_mib << 20
+                                  : IMS_POOL_NO_RESERVE;
 }
 
 

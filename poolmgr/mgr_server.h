@@ -114,6 +114,7 @@ struct mgr_server_s {
     uint64_t             purged;
     uint64_t             started;       /* wall ms */
 
+    unsigned             space;         /* as logged last, and 1; 0: never */
     unsigned             noise;         /* lines of this second, MGR_NOISE */
     int                  exit_code;
     unsigned             stopping:1;

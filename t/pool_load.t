@@ -187,7 +187,7 @@ $p->stop();
 
 # a full map in mid-batch: what fails alone is refused, the others are done
 
-$p = ImsPool->new(args => ['--map-size', 1]);
+$p = ImsPool->new(args => ['--map-size', 1, '--reserve', 0]);
 $p->pool('web', 300);
 $p->cmd($p->acquire('web', "old$_")) for 1 .. 20;
 

@@ -165,6 +165,7 @@ fixture_init_at(fixture_t *f, const char *where)
     f->opt.is_volatile = true;
     f->opt.readers = 64;
     f->opt.map_size = (size_t) 1 << 30;
+    f->opt.reserve = IMS_POOL_NO_RESERVE;
 
     fixture_clock(f);
 }

@@ -565,6 +565,7 @@ pm_main(world_t *w, int fd)
     opt.is_volatile = true;
     opt.readers = 64;
     opt.map_size = (size_t) 64 << 20;
+    opt.reserve = IMS_POOL_NO_RESERVE;
     opt.commits_lost = pm_here->commits_lost;
 
     pm_here->rc = ims_pool_writer_open(&pool, &opt, &pm_here->started,
