@@ -198,8 +198,7 @@ static const ctl_command_t  ctl_commands[] = {
       "put a backup in place of the database",
       "All leases end, and nothing is given for the longest term that a lease\n"
       "had here ever: nobody knows what was given after the backup.  The daemon\n"
-      "reads the file, as its own user.  When no daemon runs:\n"
-      "\"ims-poolmgr --dir DIR --restore FILE\".\n"
+      "reads the file, as its own user.  Where none runs, ims-poolmgr does it.\n"
       "  --yes             yes, all leases\n" },
 
     { NULL, NULL, 0, 0, 0, NULL, NULL, NULL }

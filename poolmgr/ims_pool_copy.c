@@ -28,8 +28,9 @@
 
 static int ims_pool_copy_open(MDB_env **env, MDB_dbi *dbi, const char *path,
     unsigned flags, const ims_pool_options_t *opt, char *err, size_t errlen);
-static int ims_pool_copy_file(const char *from, int to, char *err,
-    size_t errlen);
+static int ims_pool_copy_file(ims_pool_writer_t *w, const char *from, int to,
+    char *err, size_t errlen);
+static bool ims_pool_copy_itself(ims_pool_writer_t *w, int fd);
 static int ims_pool_copy_sync_parent(const char *path);
 static void ims_pool_copy_new(ims_pool_writer_t *w, char *name, size_t cap,
     bool made);
@@ -277,7 +278,7 @@ ims_pool_copy_begin(ims_pool_writer_t *w, const char *from,
     }
 
     if (from != NULL) {
-        rc = ims_pool_copy_file(from, fd, err, errlen);
+        rc = ims_pool_copy_file(w, from, fd, err, errlen);
 
     } else {
         rc = mdb_env_copyfd2(w->env, fd, MDB_CP_COMPACT);
@@ -309,7 +310,8 @@ ims_pool_copy_begin(ims_pool_writer_t *w, const char *from,
 
 
 static int
-ims_pool_copy_file(const char *from, int to, char *err, size_t errlen)
+ims_pool_copy_file(ims_pool_writer_t *w, const char *from, int to, char *err,
+    size_t errlen)
 {
     int          fd, rc;
     char        *buf, *p;
@@ -322,6 +324,13 @@ ims_pool_copy_file(const char *from, int to, char *err, size_t errlen)
     if (buf == NULL || fd == -1) {
         rc = ims_pool_err(err, errlen, IMS_POOL_SYSTEM, "\"%s\": %s", from,
                           buf ? strerror(errno) : "no memory");
+        goto done;
+    }
+
+    if (ims_pool_copy_itself(w, fd)) {
+        rc = ims_pool_err(err, errlen, IMS_POOL_BADARG,
+                          "\"%s\" is no backup, but the database itself",
+                          from);
         goto done;
     }
 
@@ -357,6 +366,20 @@ done:
     free(buf);
 
     return rc;
+}
+
+
+/* it changes while it is read, so that a copy of it proves nothing */
+
+static bool
+ims_pool_copy_itself(ims_pool_writer_t *w, int fd)
+{
+    int          own;
+    struct stat  a, b;
+
+    return w->env != NULL && mdb_env_get_fd(w->env, &own) == 0
+           && fstat(own, &a) == 0 && fstat(fd, &b) == 0
+           && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 

@@ -22,12 +22,14 @@
 #define MGR_LISTEN_FD    3          /* sd_listen_fds(3) */
 #define MGR_OURS         "ims-poolmgr"
 #define MGR_ARGS         64
+#define MGR_HANDOVER_MS  2000       /* for what was asked already */
 
 
 static void mgr_on_signal(uv_signal_t *h, int signo);
 static void mgr_reload(mgr_server_t *s);
 static void mgr_reload_secrets(mgr_server_t *s, mgr_secret_t *list);
 static void mgr_handover(mgr_server_t *s);
+static bool mgr_handover_busy(mgr_server_t *s);
 static void mgr_handover_on_alloc(uv_handle_t *h, size_t n, uv_buf_t *buf);
 static void mgr_handover_on_read(uv_stream_t *stream, ssize_t n,
     const uv_buf_t *buf);
@@ -179,9 +181,7 @@ mgr_handover(mgr_server_t *s)
         return;
     }
 
-    if (s->copy != NULL) {
-        mgr_log(MGR_LOG_ERR, "no change of program while a copy is made (%s)",
-                mgr_copy_text(s));
+    if (mgr_handover_busy(s)) {
         return;
     }
 
@@ -231,6 +231,23 @@ mgr_handover(mgr_server_t *s)
         uv_close((uv_handle_t *) &sig->pipe, mgr_handover_on_close);
         uv_close((uv_handle_t *) &sig->test, mgr_handover_on_close);
     }
+}
+
+
+/* what would be lost, or would have to be done again */
+
+static bool
+mgr_handover_busy(mgr_server_t *s)
+{
+    if (s->copy == NULL && s->import.no == 0) {
+        return false;
+    }
+
+    mgr_log(MGR_LOG_ERR, "no other program while %s is under way (%s): going "
+            "on as before", s->copy ? "a copy" : "an import",
+            s->copy ? mgr_copy_text(s) : "of identities");
+
+    return true;
 }
 
 
@@ -299,16 +316,20 @@ mgr_handover_on_close(uv_handle_t *h)
         return;
     }
 
-    if (!sig->good || s->copy != NULL
-        || sig->ntext != sizeof(MGR_WOULD_START) - 1
+    if (!sig->good || sig->ntext != sizeof(MGR_WOULD_START) - 1
         || memcmp(sig->text, MGR_WOULD_START, sig->ntext) != 0)
     {
-        mgr_log(MGR_LOG_ERR, "\"%s\" would not start%s: going on as before",
-                sig->argv[0], s->copy != NULL ? " while a copy is made" : "");
+        mgr_log(MGR_LOG_ERR, "\"%s\" would not start: going on as before",
+                sig->argv[0]);
+        return;
+    }
+
+    if (mgr_handover_busy(s)) {
         return;
     }
 
     sig->handover = true;
+    sig->since = uv_now(s->loop);
     mgr_wake(s);
 }
 
@@ -324,9 +345,14 @@ mgr_signals_look(mgr_server_t *s)
         return;
     }
 
-    /* what was read is answered; who comes now waits in the backlog */
+    /*
+     * what was read is answered, as long as it does come to an end; who comes
+     * now waits in the backlog
+     */
 
-    if (s->ready_head == NULL) {
+    if ((s->ready_head == NULL && s->jobs == NULL && s->copy == NULL)
+        || uv_now(s->loop) - sig->since > MGR_HANDOVER_MS)
+    {
         mgr_log(MGR_LOG_NOTICE, "handing over to \"%s\"", sig->argv[0]);
         mgr_server_stop(s, MGR_EXIT_HANDOVER);
     }

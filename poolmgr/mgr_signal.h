@@ -30,6 +30,7 @@ struct mgr_signal_s {
     bool          handover;
     uv_process_t  test;
     uv_pipe_t     pipe;             /* what it says */
+    uint64_t      since;            /* uv_now() of the handover */
     unsigned      handles;          /* of these two still open */
     bool          good;
     char          text[128];

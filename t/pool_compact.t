@@ -35,7 +35,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')
-    ->plan(11 * TIMES + 20);
+    ->plan(11 * TIMES + 24);
 
 ims_keys($t);
 my $pid = ims_pool($t, size => 3000);
@@ -81,8 +81,7 @@ for my $time (1 .. TIMES) {
 
     # at once: refreshed, and messages in both directions
 
-    is(join(' ', map { (($_->registered($core))[2] // {})->{status} // 0 }
-             @flows), join(' ', (200) x FLOWS), 'registrations go on');
+    is(join(' ', map { refreshed($_) } @flows), join(' ', (200) x FLOWS), 'registrations go on');
     is(join(' ', map { message($_) } @flows), join(' ', (200) x FLOWS),
         'messages go on');
 
@@ -157,6 +156,20 @@ is(ref $a->recv(), 'ARRAY', 'compacted');
 is(ref $b->recv(), 'ARRAY', 'who waited has his lease');
 is($b->recv(), 'behind', 'and the order is kept');
 
+# stopped while it copies: the one that is there goes on
+
+$t->write_file('slow', '');
+$a->send('COMPACT');
+ok(ims_wait(5, sub { $c->cmd('INFO') =~ /^copy:compact\r/m }), 'compacting');
+my $current = readlink "$dir/pool/current";
+kill 'TERM', $pid;
+ok($c->closed(5), 'stopping');
+unlink "$dir/slow";
+ims_kill($pid, 'TERM');
+$pid = ims_pool_start($t);
+is(readlink "$dir/pool/current", $current, 'as it was');
+is(scalar(() = glob "$dir/pool/env.*"), 1, 'and nothing is left');
+
 # killed at each step: a start goes on from whatever is there
 
 $so = ims_shim($dir, 'kill_at');
@@ -206,12 +219,31 @@ cmp_ok($n, '<=', 60, 'and an end of them');
 
 ok(ims_wait(8, sub { ims_identity(user => 'after')->{status} == 200 }),
     'given after it');
-is(join(' ', map { (($_->registered($core))[2] // {})->{status} // 0 }
-         @flows), join(' ', (200) x @flows), 'all flows from before go on');
+is(join(' ', map { refreshed($_) } @flows), join(' ', (200) x @flows), 'all flows from before go on');
 is(ims_count_log($t, qr/\[(?:alert|emerg)\]/), 0, 'no alert');
 
 
 ###############################################################################
+
+# the status of one more REGISTER
+
+sub refreshed {
+    my ($c) = @_;
+
+    $c->send($c->{ua}->register());
+
+    my ($m, $link) = $core->request(20);
+
+    if (!$m) {
+        my $answer = $c->answer(1);
+        return 'lost/' . ($answer ? $answer->{status} : 'silence');
+    }
+
+    $core->reply($link, $m, 200, 'OK');
+
+    return ($c->answer(20) // {})->{status} // 0;
+}
+
 
 # an initial request of the client to the core: the status of its answer
 
@@ -220,11 +252,11 @@ sub message {
 
     $c->send($c->{ua}->request('MESSAGE', to => 'sip:bob@ims.example'));
 
-    my ($m, $link) = $core->request() or return 0;
+    my ($m, $link) = $core->request(20) or return 0;
     return 1 unless $m->{method} eq 'MESSAGE';
     $core->reply($link, $m, 200, 'OK', contact => '');
 
-    return ($c->answer() // {})->{status} // 0;
+    return ($c->answer(20) // {})->{status} // 0;
 }
 
 

@@ -30,7 +30,7 @@ use constant { FLOWS => 8, TERM => 700 + 2 + 3 };
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(54);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(55);
 
 ims_keys($t);
 my $pid = ims_pool($t, size => 40, args => [ qw/ --ttl 600 --ttl-max 700
@@ -67,6 +67,8 @@ $t->write_file('not.mdb', 'x' x 100000);
 is((ims_poolctl($t, 'restore', "$dir/not.mdb", '--yes'))[0], 1, 'no backup');
 cut("$dir/cut.mdb");
 is((ims_poolctl($t, 'restore', "$dir/cut.mdb", '--yes'))[0], 1, 'one cut off');
+is((ims_poolctl($t, 'restore', "$dir/pool/current/data.mdb", '--yes'))[0], 1,
+    'nor the database itself');
 is(join(' ', map { $_->alive() } @flows), join(' ', (1) x @flows),
     'nothing has happened');
 is_deeply([glob "$dir/pool/env.*"], ["$dir/pool/env.1"], 'nothing is left');
@@ -196,11 +198,11 @@ for (;;) {
         local $ENV{KILL_AT} = "$dir/kill";
         $pid = ims_pool_start($t);
     }
-    ims_poolctl($t, 'pool', 'create', 'web', 'ims.example');
-    ims_poolctl($t, 'identity', 'add', 'web', 'a@ims.example', '--impu',
+    must('pool', 'create', 'web', 'ims.example');
+    must('identity', 'add', 'web', 'a@ims.example', '--impu',
         'sip:a@ims.example');
     unlink $file;
-    ims_poolctl($t, 'backup', $file);
+    must('backup', $file);
     my $lease = (ims_poolctl($t, 'acquire', 'web', 'alice', '--json'))[1]
         {lease};
 
@@ -239,6 +241,14 @@ sub info {
     my ($name) = @_;
 
     return (ims_poolctl($t, 'info', '--json'))[1]{$name};
+}
+
+
+sub must {
+    my (@args) = @_;
+
+    my ($status, $out) = ims_poolctl($t, @args);
+    die "@args: $out" if $status != 0;
 }
 
 

@@ -37,7 +37,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')
-    ->plan(6 * ROUNDS + 33);
+    ->plan(6 * ROUNDS + 35);
 
 my $dir = $t->testdir();
 my $socket = "$dir/pool.sock";
@@ -132,6 +132,19 @@ for my $bad (['exits', sub { script("#!/bin/sh\nexit 1\n") }],
 }
 
 install();
+
+# nor in the middle of an import
+
+my $import = connected();
+my $no = $import->cmd('IMPORT', 'BEGIN', 'web');
+my $lines = ims_count_log($t, qr/no other program while an import/, 'pool.log');
+kill 'USR2', $pid;
+ok(ims_wait(5, sub {
+    ims_count_log($t, qr/no other program while an import/, 'pool.log')
+        > $lines
+}), 'an import is under way: said');
+is($import->cmd('IMPORT', 'ABORT', $no), 0, 'it goes on');
+
 chmod 0644, "$dir/secrets/wwsf.secret";
 my $n = ims_count_log($t, qr/going on as before/, 'pool.log');
 kill 'USR2', $pid;
