@@ -19,6 +19,7 @@
 
 
 #define MGR_COPY_TEXT    1024       /* of a child's answer */
+#define MGR_COPY_NAME    64         /* of a file in a directory */
 
 
 typedef enum {
@@ -55,13 +56,13 @@ struct mgr_copy_s {
 static void mgr_copy_begin(mgr_call_t *call, mgr_copy_kind_e kind,
     mgr_job_pt slice);
 static bool mgr_copy_path(mgr_call_t *call, char *path);
-static bool mgr_copy_dir(const char *path);
 static int mgr_copy_end(mgr_server_t *s, mgr_copy_t *copy, int rc);
 static void mgr_copy_refuse(mgr_copy_t *copy, ims_resp_buf_t *out);
 static uint64_t mgr_copy_ms(void);
 
 static int mgr_backup_slice(mgr_server_t *s, mgr_job_t *job,
     ims_resp_buf_t *out);
+static void mgr_backup_name(char *path);
 static int mgr_backup_spawn(mgr_copy_t *copy);
 static void mgr_backup_on_alloc(uv_handle_t *h, size_t n, uv_buf_t *buf);
 static void mgr_backup_on_read(uv_stream_t *stream, ssize_t n,
@@ -170,7 +171,7 @@ mgr_copy_path(mgr_call_t *call, char *path)
 
     arg = mgr_arg(call, 1);
 
-    if (arg.n == 0 || arg.p[0] != '/' || arg.n >= PATH_MAX - 64
+    if (arg.n == 0 || arg.p[0] != '/' || arg.n >= PATH_MAX - MGR_COPY_NAME
         || memchr(arg.p, '\0', arg.n) != NULL)
     {
         mgr_badarg(call, "a path that begins with /");
@@ -181,15 +182,6 @@ mgr_copy_path(mgr_call_t *call, char *path)
     path[arg.n] = '\0';
 
     return true;
-}
-
-
-static bool
-mgr_copy_dir(const char *path)
-{
-    struct stat  sb;
-
-    return stat(path, &sb) == 0 && S_ISDIR(sb.st_mode);
 }
 
 
@@ -272,6 +264,27 @@ mgr_backup_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
 }
 
 
+/* in a directory a file of its own */
+
+static void
+mgr_backup_name(char *path)
+{
+    time_t       now;
+    struct tm    tm;
+    struct stat  sb;
+
+    if (stat(path, &sb) == -1 || !S_ISDIR(sb.st_mode)) {
+        return;
+    }
+
+    now = (time_t) (ims_wall_ms() / 1000);
+    gmtime_r(&now, &tm);
+
+    strftime(path + strlen(path), MGR_COPY_NAME, "/pool-%Y%m%dT%H%M%SZ.mdb",
+             &tm);
+}
+
+
 /*
  * This program once more, whatever has become of its file.  It reads the
  * database as any reader does, and says on its standard output how it went.
@@ -281,18 +294,10 @@ mgr_backup_spawn(mgr_copy_t *copy)
 {
     int                   rc;
     char                 *args[6];
-    time_t                now;
-    struct tm             tm;
     uv_stdio_container_t  io[3];
     uv_process_options_t  o;
 
-    if (mgr_copy_dir(copy->path)) {
-        now = (time_t) (ims_wall_ms() / 1000);
-        gmtime_r(&now, &tm);
-
-        strftime(copy->path + strlen(copy->path), 48,
-                 "/pool-%Y%m%dT%H%M%SZ.mdb", &tm);
-    }
+    mgr_backup_name(copy->path);
 
     args[0] = (char *) (uintptr_t) "ims-poolmgr";
     args[1] = (char *) (uintptr_t) "--dir";

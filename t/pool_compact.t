@@ -15,6 +15,7 @@ BEGIN { use FindBin; chdir($FindBin::Bin); push @INC, 'lib'; }
 
 use IO::Select;
 use IO::Socket::UNIX;
+use POSIX ();
 use MIME::Base64 qw/ encode_base64 /;
 use Time::HiRes qw/ time sleep /;
 
@@ -111,7 +112,8 @@ my $flow = pop @flows;
 my $ctl = fork() // die;
 if ($ctl == 0) {
     open STDOUT, '>', '/dev/null';
-    exec ims_program('ims-poolctl'), '-s', "$dir/pool.sock", 'compact';
+    exec ims_program('ims-poolctl'), '-s', "$dir/pool.sock", 'compact'
+        or POSIX::_exit(127);
 }
 ims_poolctl($t, 'revoke', 'lease', $flow->{id}{lease});
 waitpid $ctl, 0;

@@ -13,6 +13,7 @@ use strict;
 use Test::More;
 
 use FindBin;
+use POSIX ();
 use Time::HiRes qw/ sleep time /;
 use lib "$FindBin::Bin/lib";
 
@@ -36,7 +37,8 @@ sub once {
 	if ($pid == 0) {
 		open STDOUT, '>', $file;
 		open STDERR, '>&', \*STDOUT;
-		exec $p->mgr(), '--dir', $p->dir(), '--volatile', @user, @args;
+		exec $p->mgr(), '--dir', $p->dir(), '--volatile', @user, @args
+			or POSIX::_exit(127);
 	}
 
 	waitpid $pid, 0;

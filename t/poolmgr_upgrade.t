@@ -106,7 +106,8 @@ is($c->recv(), '+PONG', 'a connection');
 my $list = fork() // die;
 if ($list == 0) {
     open STDOUT, '>', "$dir/list";
-    exec ims_program('ims-poolctl'), '-s', $socket, 'list', 'web', '--json';
+    exec ims_program('ims-poolctl'), '-s', $socket, 'list', 'web', '--json'
+        or POSIX::_exit(127);
 }
 kill 'USR2', $pid;
 waitpid $list, 0;
