@@ -175,6 +175,7 @@ int ctl_key_rotate(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_key_list(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_key_drop(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_info(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_metrics(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_ping(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_check(ctl_t *ctl, unsigned argc, char **argv);
 

@@ -178,6 +178,11 @@ static const ctl_command_t  ctl_commands[] = {
 
     { "info", "", 0, 0, 0, ctl_info, "the daemon's figures", NULL },
 
+    { "metrics", "[FILE]", 0, 1, 0, ctl_metrics,
+      "the daemon's figures and counters, as Prometheus takes them",
+      "FILE is replaced as a whole, e.g. for node_exporter's textfile\n"
+      "collector.\n" },
+
     { "ping", "", 0, 0, 0, ctl_ping, "is the daemon there", NULL },
 
     { "check", "", 0, 0, 0, ctl_check,

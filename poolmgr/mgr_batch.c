@@ -9,6 +9,7 @@
 
 #include "mgr_batch.h"
 #include "mgr_job.h"
+#include "mgr_metrics.h"
 
 
 #define MGR_READERS_TICKS  10
@@ -56,12 +57,14 @@ static mgr_batch_cmd_t *mgr_batch_add(mgr_server_t *s, mgr_batch_t *b,
 static bool mgr_batch_begin(mgr_server_t *s, mgr_batch_t *b, mgr_call_t *call);
 static void mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken);
 static void mgr_batch_replay(mgr_server_t *s, mgr_batch_t *b);
+static int mgr_batch_timed_commit(mgr_server_t *s);
 static int mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd);
 static void mgr_batch_failed(mgr_batch_cmd_t *cmd, int rc);
 static void mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b);
 static void mgr_batch_undo_out(mgr_batch_t *b);
 static void mgr_batch_redo_out(mgr_batch_cmd_t *cmd);
 static void mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b);
+static void mgr_batch_count(mgr_server_t *s, mgr_batch_cmd_t *cmd);
 static void mgr_batch_space(mgr_server_t *s);
 static void mgr_keep(mgr_server_t *s);
 static int mgr_keep_slice(mgr_server_t *s, mgr_job_t *job,
@@ -88,7 +91,11 @@ mgr_batch_run(mgr_server_t *s)
     s->turn++;
 
     broken = mgr_batch_gather(s, b);
-    s->batches += b->n != 0;
+
+    if (b->n != 0) {
+        s->batches++;
+        mgr_metrics_batch(s, b->n);
+    }
 
     if (b->open) {
         mgr_batch_commit(s, b, broken);
@@ -368,8 +375,7 @@ mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken)
         rc = IMS_POOL_INTERNAL;
 
     } else {
-        rc = ims_pool_commit(s->pool);
-        s->commits++;
+        rc = mgr_batch_timed_commit(s);
     }
 
     b->open = false;
@@ -391,6 +397,21 @@ mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken)
         mgr_batch_log_flush(b, false);
         mgr_batch_replay(s, b);
     }
+}
+
+
+static int
+mgr_batch_timed_commit(mgr_server_t *s)
+{
+    int       rc;
+    uint64_t  begin;
+
+    begin = uv_hrtime();
+    rc = ims_pool_commit(s->pool);
+    mgr_metrics_commit(s, uv_hrtime() - begin);
+    s->commits++;
+
+    return rc;
 }
 
 
@@ -428,13 +449,14 @@ mgr_batch_replay(mgr_server_t *s, mgr_batch_t *b)
 
         mgr_batch_log_flush(b, rc == IMS_POOL_OK);
 
-        if (rc == IMS_POOL_OK) {
-            continue;
+        if (rc != IMS_POOL_OK) {
+            s->import = before;
+            buf->n = out;
+            mgr_batch_failed(cmd, rc);
         }
 
-        s->import = before;
-        buf->n = out;
-        mgr_batch_failed(cmd, rc);
+        cmd->out = out;
+        cmd->out_end = buf->n;
     }
 
     for (i = 0; i < b->n; i++) {
@@ -487,8 +509,7 @@ mgr_batch_alone(mgr_server_t *s, mgr_batch_cmd_t *cmd)
 
     /* of a broken transaction it aborts and says why */
 
-    rc = ims_pool_commit(s->pool);
-    s->commits++;
+    rc = mgr_batch_timed_commit(s);
 
     if (rc == IMS_POOL_UNKNOWN) {
         mgr_batch_fatal(s, "a commit failed, its outcome is unknown");
@@ -551,7 +572,9 @@ mgr_batch_unknown(mgr_server_t *s, mgr_batch_t *b)
             continue;
         }
 
+        cmd->out = cmd->conn->out.n;
         mgr_batch_failed(cmd, IMS_POOL_UNKNOWN);
+        cmd->out_end = cmd->conn->out.n;
     }
 
     for (i = 0; i < b->n; i++) {
@@ -587,13 +610,17 @@ mgr_batch_undo_out(mgr_batch_t *b)
 static void
 mgr_batch_redo_out(mgr_batch_cmd_t *cmd)
 {
+    size_t       out;
     mgr_conn_t  *c;
 
     c = cmd->conn;
+    out = c->out.n;
 
     if (c->undone.p != NULL) {
         ims_resp_raw(&c->out, c->undone.p + cmd->out,
                      cmd->out_end - cmd->out);
+        cmd->out = out;
+        cmd->out_end = c->out.n;
     }
 }
 
@@ -610,8 +637,10 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
     for (i = 0; i < b->n; i++) {
 
         cmd = &b->cmd[i];
+        mgr_batch_count(s, cmd);
 
         if (cmd->job != NULL) {
+            cmd->job->command = cmd->command;
             mgr_job_start(s, cmd->job, cmd->job->quiet ? NULL : cmd->conn);
             cmd->job = NULL;
         }
@@ -636,6 +665,23 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
         }
 
         mgr_conn_flush(c);
+    }
+}
+
+
+/* of those that are answered later, the job counts */
+
+static void
+mgr_batch_count(mgr_server_t *s, mgr_batch_cmd_t *cmd)
+{
+    ims_resp_buf_t  *out;
+
+    out = &cmd->conn->out;
+
+    if (cmd->out_end > cmd->out && cmd->out_end <= out->n) {
+        mgr_metrics_reply(s, cmd->command,
+                          ims_str_set(out->p + cmd->out,
+                                      cmd->out_end - cmd->out));
     }
 }
 
@@ -743,8 +789,7 @@ mgr_keep_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
 
         } else {
             more = rc;
-            rc = ims_pool_commit(s->pool);
-            s->commits++;
+            rc = mgr_batch_timed_commit(s);
         }
     }
 

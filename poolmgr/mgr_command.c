@@ -6,6 +6,7 @@
  */
 
 #include "mgr_command.h"
+#include "mgr_metrics.h"
 
 
 static void mgr_cmd_auth(mgr_call_t *call);
@@ -87,6 +88,7 @@ static const mgr_command_t  mgr_commands[] = {
     { "BACKUP", NULL, ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_backup },
     { "COMPACT", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_compact },
     { "RESTORE", NULL, ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_restore },
+    { "METRICS", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_metrics },
 
     /* harmless answers for redis-cli, redis-benchmark and libraries */
 
@@ -98,6 +100,10 @@ static const mgr_command_t  mgr_commands[] = {
 
     { NULL, NULL, 0, 0, 0, 0, NULL }
 };
+
+/* the last row of the counters is for what was refused before it ran */
+_Static_assert(sizeof(mgr_commands) / sizeof(mgr_commands[0])
+               < MGR_METRICS_COMMANDS, "counters for every command");
 
 #undef WWSF
 #undef EDGE
@@ -120,6 +126,21 @@ static const struct {
     { IMS_POOL_NOSPACE, "NOSPACE map or disk is full" },
     { 0, NULL }
 };
+
+
+unsigned
+mgr_command_number(const mgr_command_t *command)
+{
+    return (unsigned) (command - mgr_commands);
+}
+
+
+const mgr_command_t *
+mgr_command_at(unsigned number)
+{
+    return number < sizeof(mgr_commands) / sizeof(mgr_commands[0]) - 1
+           ? &mgr_commands[number] : NULL;
+}
 
 
 const mgr_command_t *

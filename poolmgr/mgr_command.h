@@ -2,7 +2,7 @@
  * Copyright (C) nginx-ims contributors
  *
  * What the commands do (doc/pool-protocol.md).  The table is in
- * mgr_command.c, the functions are in mgr_lease.c and mgr_admin.c.
+ * mgr_command.c, the functions are in the files named below.
  *
  * A function appends exactly one reply to call->out, or sets call->job, which
  * replies later.  It decides before it writes, and does nothing outside of the
@@ -60,6 +60,10 @@ struct mgr_call_s {
  * after the error was written.
  */
 const mgr_command_t *mgr_command_find(mgr_call_t *call);
+
+/* Rows of the table, from 0; NULL beyond the last. */
+unsigned mgr_command_number(const mgr_command_t *command);
+const mgr_command_t *mgr_command_at(unsigned number);
 
 /* Argument i as it came; the null slice if there are fewer. */
 ims_str_t mgr_arg(const mgr_call_t *call, unsigned i);
@@ -123,6 +127,9 @@ void mgr_cmd_check(mgr_call_t *call);
 void mgr_cmd_list(mgr_call_t *call);
 void mgr_cmd_identity_list(mgr_call_t *call);
 void mgr_cmd_export(mgr_call_t *call);
+
+/* mgr_metrics.c */
+void mgr_cmd_metrics(mgr_call_t *call);
 
 /* mgr_life.c */
 void mgr_cmd_identity_add(mgr_call_t *call);

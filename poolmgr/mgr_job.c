@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "mgr_job.h"
+#include "mgr_metrics.h"
 
 
 mgr_job_t *
@@ -28,6 +29,11 @@ void
 mgr_job_free(mgr_job_t *job)
 {
     if (job != NULL) {
+
+        if (job->cleanup != NULL) {
+            job->cleanup(job);
+        }
+
         ims_resp_free(&job->faults);
         free(job);
     }
@@ -95,12 +101,14 @@ mgr_jobs_run(mgr_server_t *s)
 {
     int          rc;
     mgr_job_t   *job, **jp;
+    size_t       out;
     mgr_conn_t  *c;
 
     for (jp = &s->jobs; *jp != NULL && !s->fatal; ) {
 
         job = *jp;
         c = job->conn;
+        out = c ? c->out.n : 0;
 
         if (c != NULL || job->must_end) {
             rc = job->slice(s, job, c ? &c->out : NULL);
@@ -112,6 +120,11 @@ mgr_jobs_run(mgr_server_t *s)
         if (rc == IMS_POOL_MORE) {
             jp = &job->next;
             continue;
+        }
+
+        if (c != NULL && job->command != NULL && c->out.n > out) {
+            mgr_metrics_reply(s, job->command,
+                              ims_str_set(c->out.p + out, c->out.n - out));
         }
 
         *jp = job->next;

@@ -35,6 +35,8 @@ struct mgr_job_s {
     mgr_job_t        *next;
     mgr_conn_t       *conn;         /* NULL: nobody waits for it */
     mgr_job_pt        slice;
+    void            (*cleanup)(mgr_job_t *job);     /* or NULL */
+    const mgr_command_t  *command;      /* that it answers */
     bool              must_end;     /* whether anybody waits or not */
     bool              quiet;        /* the reply was given already */
 
@@ -52,6 +54,12 @@ struct mgr_job_s {
             uint64_t  pos;
             uint64_t  used;
         } key;
+
+        struct {
+            struct mgr_metrics_pool_s  *pool;
+            size_t                      n;
+            size_t                      at;
+        } metrics;
 
         struct {
             uint32_t  no;

@@ -14,6 +14,7 @@
 #include "mgr_hlog.h"
 #include "mgr_import.h"
 #include "mgr_job.h"
+#include "mgr_metrics.h"
 #include "mgr_server.h"
 #include "mgr_signal.h"
 
@@ -43,6 +44,12 @@ int
 mgr_server_start(mgr_server_t *s, uv_loop_t *loop, int fd)
 {
     int  rc;
+
+    s->metrics = calloc(1, sizeof(mgr_metrics_t));
+
+    if (s->metrics == NULL) {
+        return UV_ENOMEM;
+    }
 
     s->loop = loop;
     s->ready_tail = &s->ready_head;

@@ -28,9 +28,10 @@
 #define MGR_CONN_ADMIN    16            /* of them kept free for admins */
 
 
-typedef struct mgr_conn_s    mgr_conn_t;
-typedef struct mgr_server_s  mgr_server_t;
-typedef struct mgr_hlog_s    mgr_hlog_t;
+typedef struct mgr_conn_s     mgr_conn_t;
+typedef struct mgr_server_s   mgr_server_t;
+typedef struct mgr_hlog_s     mgr_hlog_t;
+typedef struct mgr_metrics_s  mgr_metrics_t;
 struct mgr_signal_s;
 
 /* the import under way; no == 0: none */
@@ -113,6 +114,7 @@ struct mgr_server_s {
     uint64_t             replays;
     uint64_t             purged;
     uint64_t             started;       /* wall ms */
+    mgr_metrics_t       *metrics;
 
     unsigned             space;         /* as logged last, and 1; 0: never */
     unsigned             noise;         /* lines of this second, MGR_NOISE */
