@@ -4,7 +4,8 @@
 #   make unit            build and run the unit tests (cmocka)
 #   make world           the world test by hand (build/world --help)
 #   make fuzz            build the fuzz targets (clang, libFuzzer); fuzz-run runs them
-#   make install         module to the distribution's module directory, programs to PREFIX
+#   make install         module to the distribution's module directory; programs,
+#                        manual pages, completion and units below PREFIX
 #   ASAN=1               everything with AddressSanitizer and UBSan, below build/asan
 #   NGINX_SRC=DIR        build against that nginx source tree, not Debian's nginx-dev
 
@@ -45,10 +46,10 @@ FUZZ    := $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 
 PROGS   := $(if $(MGR_O),$B/ims-poolmgr) $(if $(CTL_O),$B/ims-poolctl)
 
-.PHONY: all lib module progs unit world fuzz fuzz-run install clean
+.PHONY: all lib module progs man unit world fuzz fuzz-run install clean
 .SECONDARY:
 
-all: module progs
+all: module progs man
 
 lib: $(LIB)
 progs: $(PROGS)
@@ -87,6 +88,10 @@ world: $B/world
 
 unit: $(UNIT) $(PROGS)
 	@scripts/unit $(UNIT)
+
+# manual pages, from the programs' own help
+man: progs
+	@scripts/build-man --bin $B --out $B/man
 
 # the module itself: nginx's own configure, in a copy of its source tree
 module:

@@ -18,6 +18,7 @@
 #include "base/ims_clock.h"
 #include "mgr_hlog.h"
 #include "mgr_log.h"
+#include "mgr_notify.h"
 #include "mgr_offline.h"
 #include "mgr_server.h"
 #include "mgr_signal.h"
@@ -608,6 +609,7 @@ mgr_run(mgr_options_t *o, mgr_user_t *u, mgr_server_t *s, mgr_signal_t *sig)
     } else {
         mgr_log(MGR_LOG_NOTICE, "ims-poolmgr " MGR_VERSION " ready on \"%s\"",
                 o->socket);
+        mgr_notify("READY=1");
         uv_run(loop, UV_RUN_DEFAULT);
         rc = s->exit_code;
     }

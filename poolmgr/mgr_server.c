@@ -15,6 +15,7 @@
 #include "mgr_import.h"
 #include "mgr_job.h"
 #include "mgr_metrics.h"
+#include "mgr_notify.h"
 #include "mgr_server.h"
 #include "mgr_signal.h"
 
@@ -633,6 +634,7 @@ mgr_on_tick(uv_timer_t *h)
     }
 
     mgr_batch_tick(s);
+    mgr_notify_alive(uv_now(s->loop));
 
     if (s->fatal) {
         mgr_server_stop(s, MGR_EXIT_DISK);

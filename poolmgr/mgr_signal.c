@@ -16,6 +16,7 @@
 
 #include "mgr_copy.h"
 #include "mgr_hlog.h"
+#include "mgr_notify.h"
 #include "mgr_signal.h"
 
 
@@ -76,7 +77,9 @@ mgr_on_signal(uv_signal_t *h, int signo)
     switch (signo) {
 
     case SIGHUP:
+        mgr_notify_reloading();
         mgr_reload(s);
+        mgr_notify("READY=1");
         break;
 
     case SIGUSR2:
@@ -85,6 +88,7 @@ mgr_on_signal(uv_signal_t *h, int signo)
 
     default:
         mgr_log(MGR_LOG_NOTICE, "signal %d, stopping", signo);
+        mgr_notify("STOPPING=1");
         s->signal->handover = false;
         mgr_server_stop(s, 0);
     }
