@@ -368,14 +368,19 @@ mgr_batch_begin(mgr_server_t *s, mgr_batch_t *b, mgr_call_t *call)
 static void
 mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken)
 {
-    int  rc;
+    int       rc;
+    uint64_t  begin, now;
 
     if (broken) {
         ims_pool_abort(s->pool);
         rc = IMS_POOL_INTERNAL;
 
     } else {
+        begin = uv_hrtime();
         rc = mgr_batch_timed_commit(s);
+
+        now = uv_hrtime();
+        mgr_gather_commit(&s->gather, now, now - begin);
     }
 
     b->open = false;
@@ -630,9 +635,12 @@ mgr_batch_redo_out(mgr_batch_cmd_t *cmd)
 static void
 mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
 {
-    unsigned          i;
+    unsigned          i, served, again;
     mgr_conn_t       *c;
     mgr_batch_cmd_t  *cmd;
+
+    served = 0;
+    again = 0;
 
     for (i = 0; i < b->n; i++) {
 
@@ -656,6 +664,10 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
 
         c->turn = 0;        /* once for each connection */
 
+        served++;
+        again += c->served == s->turn - 1;
+        c->served = s->turn;
+
         mgr_conn_consume(c);
 
         /* one that waited only for room in its own output */
@@ -666,6 +678,8 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
 
         mgr_conn_flush(c);
     }
+
+    mgr_gather_batch(&s->gather, served, again);
 }
 
 

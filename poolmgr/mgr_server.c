@@ -5,6 +5,7 @@
  */
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -34,6 +35,7 @@ static void mgr_ready_remove(mgr_conn_t *c);
 static void mgr_on_written(uv_write_t *req, int status);
 static void mgr_on_closed(uv_handle_t *h);
 static void mgr_on_check(uv_check_t *h);
+static bool mgr_gathering(mgr_server_t *s);
 static void mgr_on_idle(uv_idle_t *h);
 static void mgr_on_tick(uv_timer_t *h);
 static void mgr_conn_tick(mgr_conn_t *c);
@@ -331,6 +333,7 @@ mgr_ready(mgr_conn_t *c)
 
     *s->ready_tail = c;
     s->ready_tail = &c->ready_next;
+    s->nready++;
 }
 
 
@@ -348,6 +351,7 @@ mgr_ready_first(mgr_conn_t *c)
     c->ready = 1;
     c->ready_next = s->ready_head;
     s->ready_head = c;
+    s->nready++;
 
     if (c->ready_next == NULL) {
         s->ready_tail = &c->ready_next;
@@ -373,6 +377,7 @@ mgr_ready_pop(mgr_server_t *s)
     }
 
     c->ready = 0;
+    s->nready--;
 
     return c;
 }
@@ -387,6 +392,7 @@ mgr_ready_remove(mgr_conn_t *c)
     mgr_server_t   *s;
 
     s = c->server;
+    s->nready--;
     c->ready = 0;
 
     for (cp = &s->ready_head; *cp != c; cp = &(*cp)->ready_next) {
@@ -570,7 +576,7 @@ mgr_on_check(uv_check_t *h)
 
     s = h->data;
 
-    if (s->ready_head != NULL || s->jobs != NULL) {
+    if ((s->ready_head != NULL && !mgr_gathering(s)) || s->jobs != NULL) {
         mgr_batch_run(s);
     }
 
@@ -593,6 +599,39 @@ mgr_on_check(uv_check_t *h)
     } else {
         mgr_wake(s);
     }
+}
+
+
+/*
+ * Does the next batch wait for more clients?  Then until something comes:
+ * libuv's own timers know milliseconds only.
+ */
+static bool
+mgr_gathering(mgr_server_t *s)
+{
+    uint64_t         wait;
+    struct pollfd    pfd;
+    struct timespec  ts;
+
+    if (s->jobs != NULL || s->stopping) {
+        return false;
+    }
+
+    wait = mgr_gather_wait(&s->gather, uv_hrtime(), s->nready);
+
+    if (wait == 0) {
+        return false;
+    }
+
+    pfd.fd = uv_backend_fd(s->loop);
+    pfd.events = POLLIN;
+
+    ts.tv_sec = 0;
+    ts.tv_nsec = (long) wait;
+
+    (void) ppoll(&pfd, 1, &ts, NULL);
+
+    return true;
 }
 
 

@@ -13,6 +13,7 @@
 
 #include "ims_pool_resp.h"
 #include "ims_pool_writer.h"
+#include "mgr_gather.h"
 #include "mgr_secret.h"
 
 
@@ -67,6 +68,7 @@ struct mgr_conn_s {
     uint64_t             number;
     uint64_t             active;        /* uv_now() of the last command */
     uint64_t             turn;          /* of the batch that it is in */
+    uint64_t             served;        /* turn of the last one it was in */
     uint32_t             share;         /* of it: commands, bytes */
     uint32_t             share_bytes;
     uint16_t             stuck;         /* ticks without progress */
@@ -103,6 +105,8 @@ struct mgr_server_s {
     mgr_conn_t          *conns;
     mgr_conn_t          *ready_head;
     mgr_conn_t         **ready_tail;
+    unsigned             nready;
+    mgr_gather_t         gather;
     unsigned             nconns;
     uint64_t             accepted;
     uint64_t             tick;
