@@ -223,6 +223,16 @@ int ims_pool_current(const char *dir, char *name, size_t cap, uint64_t *n);
 
 /* --- reader ----------------------------------------------------------- */
 
+#define IMS_POOL_SEEN        8
+
+/* What a look tells of a pool, as it is in one snapshot. */
+typedef struct {
+    size_t                   txn;       /* 0: nothing */
+    ims_pool_head_t          head;
+    char                     name[IMS_POOL_NAME_MAX + 1];
+    char                     home[IMS_POOL_HOME_MAX + 1];
+} ims_pool_seen_t;
+
 struct ims_pool_reader_s {
     MDB_env                 *env;
     MDB_txn                 *txn;       /* reset between two uses */
@@ -243,6 +253,7 @@ struct ims_pool_reader_s {
 
     unsigned                 borrowed:1;        /* env is the writer's */
 
+    ims_pool_seen_t          pools[IMS_POOL_SEEN];
     ims_pool_feed_row_t      feed[IMS_POOL_FEED_MAX];
 };
 

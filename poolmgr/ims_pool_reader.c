@@ -22,6 +22,8 @@ static int ims_pool_reader_begin(ims_pool_reader_t *r);
 static int ims_pool_reader_same(ims_pool_reader_t *r, char *err,
     size_t errlen);
 static int ims_pool_refresh(ims_pool_reader_t *r);
+static const ims_pool_seen_t *ims_pool_copy_pool(ims_pool_reader_t *r,
+    uint32_t number);
 static int ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident,
     ims_pool_look_t *out);
 static int ims_pool_copy_names(ims_pool_reader_t *r, uint64_t ident,
@@ -439,13 +441,63 @@ ims_pool_unsnap(ims_pool_reader_t *r)
 }
 
 
+/*
+ * The row of a pool, which is read once for a snapshot: far more looks than
+ * commits are made.  NULL: nothing is known.
+ */
+static const ims_pool_seen_t *
+ims_pool_copy_pool(ims_pool_reader_t *r, uint32_t number)
+{
+    int                     rc;
+    uint8_t                 key[4];
+    ims_str_t               row;
+    ims_pool_seen_t        *p;
+    const ims_pool_head_t  *h;
+
+    p = &r->pools[number % IMS_POOL_SEEN];
+    h = &p->head;
+
+    if (p->txn == r->state_txn && h->pool == number) {
+        return p;
+    }
+
+    p->txn = 0;
+    ims_pool_be32(key, number);
+
+    rc = ims_pool_row(r->txn, r->dbi[IMS_POOL_T_POOL], key, sizeof(key),
+                      &row);
+
+    if (rc != IMS_POOL_OK || row.n < sizeof(ims_pool_head_t)) {
+        /* an identity without its pool is damage, not "no" */
+        return NULL;
+    }
+
+    memcpy(&p->head, row.p, sizeof(ims_pool_head_t));
+
+    if (h->pool != number || h->nhome > IMS_POOL_HOME_MAX
+        || h->nname > IMS_POOL_NAME_MAX
+        || row.n < sizeof(ims_pool_head_t) + h->nname + h->nhome)
+    {
+        return NULL;
+    }
+
+    memcpy(p->name, row.p + sizeof(ims_pool_head_t), h->nname);
+    p->name[h->nname] = '\0';
+    memcpy(p->home, row.p + sizeof(ims_pool_head_t) + h->nname, h->nhome);
+    p->home[h->nhome] = '\0';
+
+    p->txn = r->state_txn;
+
+    return p;
+}
+
+
 static int
 ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
 {
-    int               rc;
-    uint8_t           key[4];
-    ims_str_t         row;
-    ims_pool_head_t   h;
+    int                     rc;
+    const ims_pool_head_t  *h;
+    const ims_pool_seen_t  *pool;
 
     rc = ims_pool_rec(r->txn, r->dbi, ident, &out->rec);
 
@@ -453,44 +505,31 @@ ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
         return rc;
     }
 
-    ims_pool_be32(key, out->rec.pool);
+    pool = ims_pool_copy_pool(r, out->rec.pool);
 
-    rc = ims_pool_row(r->txn, r->dbi[IMS_POOL_T_POOL], key, sizeof(key),
-                      &row);
-
-    if (rc != IMS_POOL_OK || row.n < sizeof(h)) {
-        /* an identity without its pool is damage, not "no" */
+    if (pool == NULL) {
         return IMS_POOL_UNKNOWN;
     }
 
-    memcpy(&h, row.p, sizeof(h));
+    h = &pool->head;
 
-    if (h.pool != out->rec.pool || h.nhome > IMS_POOL_HOME_MAX
-        || h.nname > IMS_POOL_NAME_MAX
-        || row.n < sizeof(h) + h.nname + h.nhome)
-    {
-        return IMS_POOL_UNKNOWN;
-    }
-
-    out->fence = h.fence;
-    out->ttl = h.ttl;
-    out->ttl_max = h.ttl_max;
+    out->fence = h->fence;
+    out->ttl = h->ttl;
+    out->ttl_max = h->ttl_max;
 
     /*
      * with a D raised since, this lease still rests by the one of its last
      * grant: nothing may be under way for longer
      */
 
-    out->delay = out->rec.lease != 0 && out->rec.linger < h.delay
-                 ? out->rec.linger : h.delay;
-    out->core_min = h.core_min;
-    out->edges = h.edges;
-    out->nhome = (uint8_t) h.nhome;
+    out->delay = out->rec.lease != 0 && out->rec.linger < h->delay
+                 ? out->rec.linger : h->delay;
+    out->core_min = h->core_min;
+    out->edges = h->edges;
+    out->nhome = (uint8_t) h->nhome;
 
-    memcpy(out->home, row.p + sizeof(h) + h.nname, h.nhome);
-    out->home[h.nhome] = '\0';
-    memcpy(out->pool, row.p + sizeof(h), h.nname);
-    out->pool[h.nname] = '\0';
+    memcpy(out->home, pool->home, h->nhome + 1u);
+    memcpy(out->pool, pool->name, h->nname + 1u);
 
     out->pt = ims_pool_pt(r);
 

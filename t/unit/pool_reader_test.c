@@ -843,11 +843,49 @@ test_look_delay(void **state)
 }
 
 
+/* pools that share a place in the reader's memory */
+
+static void
+test_look_pools(void **state)
+{
+    char       name[16];
+    unsigned   i;
+    uint64_t   first, other;
+    fixture_t  f;
+
+    (void) state;
+
+    fixture_pool(&f, 1);
+
+    for (i = 2; i <= 1 + IMS_POOL_SEEN; i++) {
+        snprintf(name, sizeof(name), "web%u", i);
+        add_pool(&f, name);
+    }
+
+    add_identities(&f, name, 2, 1);
+
+    first = (uint64_t) 1 << 32 | 1;
+    other = (uint64_t) 1 << 32 | 2;
+
+    for (i = 0; i < 3; i++) {
+        assert_string_equal(look(&f, first).pool, "web");
+        assert_string_equal(look(&f, first).home, "ims.example");
+        assert_string_equal(look(&f, other).pool, name);
+    }
+
+    assert_int_equal(look(&f, first).rec.pool % IMS_POOL_SEEN,
+                     look(&f, other).rec.pool % IMS_POOL_SEEN);
+
+    fixture_end(&f);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_look_delay),
+        cmocka_unit_test(test_look_pools),
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_stress),
         cmocka_unit_test(test_slots),
