@@ -5,10 +5,17 @@
  * the other, and the core that answers them, in one process and one thread, so
  * that what is left of the machine is the edge's.
  *
- *   sipload EDGE-PORT CORE-PORT PATH TOTAL < users
+ *   sipload [-r RATE] [-c] EDGE-PORT CORE-PORT PATH TOTAL < users
  *
- * users: a line a client, "IMPU TOKEN".  Prints "N answered, N refused, S s"
- * and the median and 99th percentile of the round trip in microseconds.
+ * users: a line a client, "IMPU TOKEN"; further lines with the same IMPU give
+ * it further tokens, which it shows in turn.  Prints "N answered, N refused,
+ * N lost, S s" and the median and 99th percentile of the round trip in
+ * microseconds.
+ *
+ *   -r RATE  so many a second, evenly, whether they are answered or not: a
+ *            round trip counts from when its REGISTER was due
+ *   -c       each REGISTER on a connection of its own, from connect() to the
+ *            200; one that breaks is lost, and counted
  */
 
 #include <arpa/inet.h>
@@ -25,6 +32,7 @@
 
 #define BUF       65536
 #define CLIENTS   1024
+#define TOKENS    65536
 
 
 enum kind { LISTEN, CORE, CLIENT };
@@ -33,20 +41,30 @@ struct peer {
     enum kind  kind;
     int        fd;
     int        upgraded;
+    int        busy;            /* a REGISTER is under way */
     unsigned   cseq;
     int        n;
     double     sent;
     char       impu[256];
-    char       token[4096];
+    char     **tokens;
+    unsigned   ntokens;
     size_t     have;
     char       buf[BUF];
 };
 
 
-static int       ep;
-static long      total, sent, answered, refused;
-static double   *trips;
-static int       run;           /* no branch comes twice */
+static int           ep;
+static long          total, sent, answered, refused, lost;
+static double       *trips;
+static int           run;       /* no branch comes twice */
+static int           churn;
+static double        every;     /* us; 0: as soon as it is answered */
+static double        due;
+static const char   *edge, *path;
+static struct peer  *peers[CLIENTS];
+static int           clients;
+static char         *tokens[TOKENS];
+static unsigned      ntokens;
 
 
 static double
@@ -89,13 +107,15 @@ put(int fd, const char *data, size_t n)
 
 
 static struct peer *
-watch(enum kind kind, int fd)
+watch(enum kind kind, int fd, struct peer *p)
 {
     int                 one;
-    struct peer        *p;
     struct epoll_event  ev;
 
-    p = calloc(1, sizeof(struct peer));
+    if (p == NULL) {
+        p = calloc(1, sizeof(struct peer));
+    }
+
     if (p == NULL) {
         fail("calloc");
     }
@@ -144,6 +164,7 @@ send_register(struct peer *p)
     }
 
     sent++;
+    p->busy = 1;
 
     n = snprintf(msg, sizeof(msg),
         "REGISTER sip:ims.example SIP/2.0\r\n"
@@ -164,7 +185,7 @@ send_register(struct peer *p)
         "User-Agent: sipload\r\n"
         "Content-Length: 0\r\n\r\n",
         p->n, run, p->n, p->cseq, p->impu, p->impu, p->cseq, run, p->n,
-        p->cseq + 1, p->token, p->n, p->n, p->n);
+        p->cseq + 1, p->tokens[p->cseq % p->ntokens], p->n, p->n, p->n);
 
     p->cseq++;
 
@@ -179,8 +200,94 @@ send_register(struct peer *p)
         frame[head + i] = (char) (msg[i] ^ mask[i % 4]);
     }
 
-    p->sent = now();
+    if (every == 0 && !churn) {
+        p->sent = now();
+    }
+
     put(p->fd, frame, head + (size_t) n);
+}
+
+
+/* the handshake of a client, on a connection that is new */
+
+static void
+dial(struct peer *p)
+{
+    int                 n, fd;
+    char                text[1024];
+    struct sockaddr_in  sin;
+
+    p->sent = now();
+    p->upgraded = 0;
+    p->have = 0;
+
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    sin = loopback(edge);
+
+    if (connect(fd, (struct sockaddr *) &sin, sizeof(sin)) == -1) {
+        fail("connect");
+    }
+
+    watch(CLIENT, fd, p);
+
+    n = snprintf(text, sizeof(text),
+        "GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: "
+        "AAECAwQFBgcICQoLDA0ODw==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: sip\r\nOrigin: http://localhost\r\n\r\n",
+        path);
+    put(fd, text, (size_t) n);
+}
+
+
+static void
+redial(struct peer *p)
+{
+    close(p->fd);
+    p->fd = -1;
+    p->busy = 0;
+    p->have = 0;
+
+    if (sent < total) {
+        dial(p);
+    }
+}
+
+
+/* those that are due; us until the next one is */
+
+static double
+pace(void)
+{
+    int         i, n;
+    double      t;
+    static int  last;
+
+    i = 0;
+    t = now();
+
+    while (due <= t && sent < total) {
+
+        for (n = 0; n < clients; n++) {
+            i = (last + 1 + n) % clients;
+
+            if (peers[i]->upgraded && !peers[i]->busy) {
+                break;
+            }
+        }
+
+        if (n == clients) {
+            /* all wait for answers: theirs are late as well */
+            return every;
+        }
+
+        last = i;
+        peers[i]->sent = due;
+        due += every;
+        send_register(peers[i]);
+    }
+
+    return due > t ? due - t : 0;
 }
 
 
@@ -218,6 +325,7 @@ client_frame(struct peer *p)
         && memcmp(b + head, "SIP/2.0 1", 9) != 0)
     {
         trips[answered + refused] = now() - p->sent;
+        p->busy = 0;
 
         if (memcmp(b + head, "SIP/2.0 200", 11) == 0) {
             answered++;
@@ -226,7 +334,14 @@ client_frame(struct peer *p)
             refused++;
         }
 
-        send_register(p);
+        if (churn) {
+            redial(p);
+            return 0;
+        }
+
+        if (every == 0) {
+            send_register(p);
+        }
     }
 
     return head + len;
@@ -254,7 +369,10 @@ client_input(struct peer *p)
     }
 
     p->upgraded = 1;
-    send_register(p);
+
+    if (every == 0) {
+        send_register(p);
+    }
 
     return (size_t) (end + 4 - p->buf);
 }
@@ -310,13 +428,20 @@ input(struct peer *p)
     ssize_t  n;
 
     if (p->kind == LISTEN) {
-        watch(CORE, accept(p->fd, NULL, NULL));
+        watch(CORE, accept(p->fd, NULL, NULL), NULL);
         return;
     }
 
     n = read(p->fd, p->buf + p->have, BUF - p->have);
 
     if (n <= 0) {
+
+        if (p->kind == CLIENT && churn) {
+            sent += !p->busy;
+            lost++;
+            redial(p);
+            return;
+        }
 
         if (p->kind == CLIENT) {
             fprintf(stderr, "a client lost its connection\n");
@@ -351,31 +476,94 @@ compare(const void *a, const void *b)
 }
 
 
+/* a client, or one more token of the last one */
+
+static void
+user(const char *impu, const char *token)
+{
+    struct peer  *p;
+
+    if (ntokens == TOKENS) {
+        return;
+    }
+
+    p = clients ? peers[clients - 1] : NULL;
+
+    if (p == NULL || strcmp(p->impu, impu) != 0) {
+
+        if (clients == CLIENTS) {
+            return;
+        }
+
+        p = calloc(1, sizeof(struct peer));
+
+        if (p == NULL) {
+            fail("calloc");
+        }
+
+        strcpy(p->impu, impu);
+        p->n = clients;
+        p->tokens = &tokens[ntokens];
+        peers[clients++] = p;
+    }
+
+    tokens[ntokens++] = strdup(token);
+    p->ntokens++;
+}
+
+
+static int
+options(int argc, char **argv)
+{
+    int  opt;
+
+    while ((opt = getopt(argc, argv, "r:c")) != -1) {
+
+        if (opt == 'c') {
+            churn = 1;
+
+        } else if (opt == 'r' && atof(optarg) > 0) {
+            every = 1e6 / atof(optarg);
+
+        } else {
+            return -1;
+        }
+    }
+
+    return argc - optind == 4 && !(churn && every != 0) ? optind : -1;
+}
+
+
 int
 main(int argc, char **argv)
 {
-    int                 i, n, fd, one, clients;
-    char                text[1024];
-    double              begun;
-    struct peer        *p;
+    int                 i, n, fd, one;
+    double              begun, wait, heard;
+    struct timespec     ts;
     struct sockaddr_in  sin;
     struct epoll_event  evs[64];
     static char         impu[256], token[4096];
 
-    if (argc != 5) {
-        fprintf(stderr, "usage: sipload EDGE-PORT CORE-PORT PATH TOTAL\n");
+    n = options(argc, argv);
+
+    if (n == -1) {
+        fprintf(stderr, "usage: sipload [-r RATE | -c] EDGE-PORT CORE-PORT "
+                "PATH TOTAL\n");
         return 2;
     }
 
+    argv += n;
+    edge = argv[0];
+    path = argv[2];
     run = (int) getpid();
-    total = atol(argv[4]);
+    total = atol(argv[3]);
     trips = calloc((size_t) total + CLIENTS, sizeof(double));
     ep = epoll_create1(0);
 
     fd = socket(AF_INET, SOCK_STREAM, 0);
     one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    sin = loopback(argv[2]);
+    sin = loopback(argv[1]);
 
     if (bind(fd, (struct sockaddr *) &sin, sizeof(sin)) == -1
         || listen(fd, 64) == -1)
@@ -383,40 +571,38 @@ main(int argc, char **argv)
         fail("bind");
     }
 
-    watch(LISTEN, fd);
-    begun = now();
+    watch(LISTEN, fd, NULL);
 
-    for (clients = 0;
-         clients < CLIENTS && scanf("%255s %4095s", impu, token) == 2;
-         clients++)
-    {
-        fd = socket(AF_INET, SOCK_STREAM, 0);
-        sin = loopback(argv[1]);
-
-        if (connect(fd, (struct sockaddr *) &sin, sizeof(sin)) == -1) {
-            fail("connect");
-        }
-
-        p = watch(CLIENT, fd);
-        p->n = clients;
-        strcpy(p->impu, impu);
-        strcpy(p->token, token);
-
-        n = snprintf(text, sizeof(text),
-            "GET %s HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: "
-            "AAECAwQFBgcICQoLDA0ODw==\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Protocol: sip\r\nOrigin: http://localhost\r\n\r\n",
-            argv[3]);
-        put(fd, text, (size_t) n);
+    while (scanf("%255s %4095s", impu, token) == 2) {
+        user(impu, token);
     }
 
-    while (answered + refused < total) {
-        n = epoll_wait(ep, evs, 64, 10000);
+    begun = now();
+    due = begun + 2e5;          /* all are connected by then */
+    heard = begun;
 
-        if (n <= 0) {
+    for (i = 0; i < clients; i++) {
+        dial(peers[i]);
+    }
+
+    while (answered + refused + lost < total) {
+
+        wait = every == 0 ? 1e6 : pace();
+        ts.tv_sec = (time_t) (wait / 1e6);
+        ts.tv_nsec = (long) ((wait - 1e6 * (double) ts.tv_sec) * 1e3);
+
+        n = epoll_pwait2(ep, evs, 64, &ts, NULL);
+
+        if (n == -1 && errno != EINTR) {
+            fail("epoll_wait");
+        }
+
+        if (n > 0) {
+            heard = now();
+
+        } else if (now() - heard > 1e7) {
             fprintf(stderr, "nothing came for 10 s: %ld of %ld\n",
-                    answered + refused, total);
+                    answered + refused + lost, total);
             return 1;
         }
 
@@ -426,11 +612,12 @@ main(int argc, char **argv)
     }
 
     begun = (now() - begun) / 1e6;
+    total = answered + refused;
     qsort(trips, (size_t) total, sizeof(double), compare);
 
-    printf("%ld answered, %ld refused, %.2f s, median %.0f us, p99 %.0f us\n",
-           answered, refused, begun, trips[total / 2],
+    printf("%ld answered, %ld refused, %ld lost, %.2f s, median %.0f us, "
+           "p99 %.0f us\n", answered, refused, lost, begun, trips[total / 2],
            trips[total * 99 / 100]);
 
-    return refused ? 1 : 0;
+    return refused || lost ? 1 : 0;
 }
