@@ -369,7 +369,7 @@ static void
 mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken)
 {
     int       rc;
-    uint64_t  begin, now;
+    uint64_t  begin;
 
     if (broken) {
         ims_pool_abort(s->pool);
@@ -378,9 +378,7 @@ mgr_batch_commit(mgr_server_t *s, mgr_batch_t *b, bool broken)
     } else {
         begin = uv_hrtime();
         rc = mgr_batch_timed_commit(s);
-
-        now = uv_hrtime();
-        mgr_gather_commit(&s->gather, now, now - begin);
+        mgr_gather_commit(&s->gather, uv_hrtime() - begin);
     }
 
     b->open = false;
@@ -679,7 +677,7 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
         mgr_conn_flush(c);
     }
 
-    mgr_gather_batch(&s->gather, served, again);
+    mgr_gather_batch(&s->gather, uv_hrtime(), served, again);
 }
 
 

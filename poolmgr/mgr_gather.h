@@ -21,28 +21,32 @@
 
 typedef struct {
     uint64_t  commit;       /* ns, moving average */
-    uint64_t  until;        /* hrtime up to which the next batch may wait */
+    uint64_t  wait;         /* ns that a batch waits at most, */
+    uint64_t  until;        /* and the hrtime at which that is over */
     unsigned  served;       /* connections of the last batch, */
     unsigned  before;       /* of the one before, */
     unsigned  again;        /* and of the last those that were in both */
     unsigned  first;        /* ready when this wait began; 0: none yet */
     unsigned  lost;         /* waits in a row that brought too little */
     unsigned  skip;         /* batches that do not wait, for that reason */
+    unsigned  made:1;       /* this batch had a commit */
 } mgr_gather_t;
 
 
-/* A commit ended at now (hrtime) and took so many ns. */
-void mgr_gather_commit(mgr_gather_t *g, uint64_t now, uint64_t took);
+/* The commit of this batch took so many ns. */
+void mgr_gather_commit(mgr_gather_t *g, uint64_t took);
 
 /*
- * A batch is over.  served: connections that it answered; again: those of
- * them that the batch before had answered too.
+ * A batch is over at now (hrtime), its answers are written.  served:
+ * connections that got some; again: those of them that the batch before had
+ * answered too.
  */
-void mgr_gather_batch(mgr_gather_t *g, unsigned served, unsigned again);
+void mgr_gather_batch(mgr_gather_t *g, uint64_t now, unsigned served,
+    unsigned again);
 
 /*
- * With so many connections ready: ns to wait for more before the next batch,
- * 0: begin it.
+ * With so many connections ready: ns to sleep before they are counted again,
+ * 0: begin the next batch.
  */
 uint64_t mgr_gather_wait(mgr_gather_t *g, uint64_t now, unsigned ready);
 

@@ -5,9 +5,9 @@
  */
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mgr_batch.h"
@@ -603,14 +603,13 @@ mgr_on_check(uv_check_t *h)
 
 
 /*
- * Does the next batch wait for more clients?  Then until something comes:
- * libuv's own timers know milliseconds only.
+ * Does the next batch wait for more clients?  Then a while has passed; libuv's
+ * own timers know milliseconds only.
  */
 static bool
 mgr_gathering(mgr_server_t *s)
 {
     uint64_t         wait;
-    struct pollfd    pfd;
     struct timespec  ts;
 
     if (s->jobs != NULL || s->stopping) {
@@ -623,13 +622,10 @@ mgr_gathering(mgr_server_t *s)
         return false;
     }
 
-    pfd.fd = uv_backend_fd(s->loop);
-    pfd.events = POLLIN;
-
     ts.tv_sec = 0;
-    ts.tv_nsec = (long) wait;
+    ts.tv_nsec = (long) wait;       /* of a commit's time: below a second */
 
-    (void) ppoll(&pfd, 1, &ts, NULL);
+    (void) nanosleep(&ts, NULL);
 
     return true;
 }

@@ -22,6 +22,7 @@
 
 #define COMMIT  1000000         /* ns */
 #define WAIT    (COMMIT / MGR_GATHER_PART)
+#define LOOK    (WAIT / MGR_GATHER_LOOKS + 1)
 
 
 static mgr_gather_t  g;
@@ -34,8 +35,8 @@ static void
 batch(unsigned served, unsigned again)
 {
     now += COMMIT;
-    mgr_gather_commit(&g, now, COMMIT);
-    mgr_gather_batch(&g, served, again);
+    mgr_gather_commit(&g, COMMIT);
+    mgr_gather_batch(&g, now, served, again);
 }
 
 
@@ -78,17 +79,17 @@ test_two_groups(void **state)
     batch(20, 0);
     batch(30, 0);
 
-    assert_int_equal(mgr_gather_wait(&g, now, 20), WAIT);
-    assert_int_equal(mgr_gather_wait(&g, now + WAIT / 2, 49), WAIT / 2);
+    assert_int_equal(mgr_gather_wait(&g, now, 20), LOOK);
+    assert_int_equal(mgr_gather_wait(&g, now + WAIT / 2, 49), LOOK);
     assert_int_equal(mgr_gather_wait(&g, now + WAIT / 2, 50), 0);
 
     /* and from then on they stay together */
 
     batch(50, 30);
-    assert_int_equal(mgr_gather_wait(&g, now, 1), WAIT);
+    assert_int_equal(mgr_gather_wait(&g, now, 1), LOOK);
     assert_int_equal(mgr_gather_wait(&g, now + 1, 50), 0);
     batch(50, 50);
-    assert_int_equal(mgr_gather_wait(&g, now, 49), WAIT);
+    assert_int_equal(mgr_gather_wait(&g, now, 49), LOOK);
     assert_int_equal(mgr_gather_wait(&g, now + 1, 50), 0);
 }
 
@@ -139,7 +140,7 @@ test_in_vain(void **state)
 
     assert_int_equal(mgr_gather_wait(&g, now + 1, 4), 0);
     batch(2, 0);
-    assert_int_equal(mgr_gather_wait(&g, now, 1), WAIT);
+    assert_int_equal(mgr_gather_wait(&g, now, 1), LOOK);
 }
 
 
@@ -152,9 +153,41 @@ test_fewer(void **state)
     batch(20, 0);
     batch(30, 0);
 
-    assert_int_equal(mgr_gather_wait(&g, now, 20), WAIT);
+    assert_int_equal(mgr_gather_wait(&g, now, 20), LOOK);
     assert_int_equal(mgr_gather_wait(&g, now + WAIT, 3), 0);
     batch(3, 3);
+    assert_int_equal(mgr_gather_wait(&g, now, 1), 0);
+}
+
+
+/* the last one of fifty is worth a look, whenever it comes in time */
+
+static void
+test_last_one(void **state)
+{
+    unsigned  i;
+
+    begin();
+    batch(50, 0);
+
+    for (i = 0; i < 10; i++) {
+        batch(50, 50);
+        assert_int_equal(mgr_gather_wait(&g, now, 49), LOOK);
+        assert_int_equal(mgr_gather_wait(&g, now + LOOK, 50), 0);
+    }
+}
+
+
+/* what only reads is not worth a wait */
+
+static void
+test_no_commit(void **state)
+{
+    begin();
+    batch(20, 0);
+    batch(30, 0);
+    mgr_gather_batch(&g, now, 30, 0);
+
     assert_int_equal(mgr_gather_wait(&g, now, 1), 0);
 }
 
@@ -164,10 +197,12 @@ test_slow_disk(void **state)
 {
     begin();
     batch(20, 0);
-    mgr_gather_commit(&g, now, 100000000000ull);
-    mgr_gather_batch(&g, 30, 0);
+    mgr_gather_commit(&g, 100000000000ull);
+    mgr_gather_batch(&g, now, 30, 0);
 
-    assert_int_equal(mgr_gather_wait(&g, now, 1), MGR_GATHER_MAX);
+    assert_int_equal(mgr_gather_wait(&g, now, 1),
+                     MGR_GATHER_MAX / MGR_GATHER_LOOKS + 1);
+    assert_int_equal(mgr_gather_wait(&g, now + MGR_GATHER_MAX, 1), 0);
 }
 
 
@@ -181,6 +216,8 @@ main(void)
         cmocka_unit_test(test_over),
         cmocka_unit_test(test_in_vain),
         cmocka_unit_test(test_fewer),
+        cmocka_unit_test(test_last_one),
+        cmocka_unit_test(test_no_commit),
         cmocka_unit_test(test_slow_disk),
     };
 
