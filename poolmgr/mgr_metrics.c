@@ -64,7 +64,7 @@ static uint64_t mgr_metrics_rss(void);
 static const char *const  mgr_results[MGR_METRICS_RESULTS] = {
     "ok", "EXHAUSTED", "HOLD", "ENDED", "LATE", "BUSY", "NOPOOL", "NOTFOUND",
     "DENIED", "NOAUTH", "WRONGPASS", "BADARG", "EXISTS", "DUPLICATE",
-    "BADROW", "NOTEMPTY", "NOSPACE", "UNKNOWN", "INTERNAL", "other"
+    "BADROW", "NOTEMPTY", "NOSPACE", "FAILED", "UNKNOWN", "INTERNAL", "other"
 };
 
 /* upper ends; the last bucket has none */

@@ -14,7 +14,7 @@
 
 
 #define MGR_METRICS_COMMANDS  96    /* rows of the table of commands, at most */
-#define MGR_METRICS_RESULTS   20
+#define MGR_METRICS_RESULTS   21
 #define MGR_METRICS_BUCKETS   12
 
 
