@@ -28,7 +28,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http http_ssl auth_request socket_ssl/)
-    ->has_daemon('openssl')->plan(40);
+    ->has_daemon('openssl')->plan(39);
 
 my $dir = $t->testdir();
 my $origin = 'https://www.example.org';
@@ -70,19 +70,6 @@ ok(-e "$secrets/wwsf.secret" && -e "$secrets/edge.secret", 'made its secrets');
 is((ims_poolctl($t, 'pool', 'create', 'web', 'ims.example'))[0], 0, 'pool');
 is((ims_poolctl($t, 'import', 'web', '--range',
     'sip:web-[000001-000020]@ims.example'))[0], 0, 'identities');
-
-SKIP: {
-    skip 'no systemd-analyze', 1
-        if (ims_run('sh', '-c', 'systemd-analyze --version'))[0] != 0;
-
-    my $program = ims_program('ims-poolmgr');
-    (my $text = $unit) =~ s{/usr/local/sbin/ims-poolmgr}{$program};
-    $t->write_file('ims-poolmgr.service', $text);
-
-    my ($status, $out) = ims_run('systemd-analyze', 'verify', '--man=no',
-                                 "$dir/ims-poolmgr.service");
-    is("$status $out", '0 ', 'unit verified');
-}
 
 # the example of secrets is one
 
