@@ -1,8 +1,12 @@
 /*
  * Copyright (C) nginx-ims contributors
  *
- * The world test as it runs each time: many worlds of fixed seeds (and with
- * IMS_WORLD_NEW set a few of new ones), then each mutant, which must be killed.  By hand: build/world.
+ * The world test as it runs each time: a million steps in worlds of fixed
+ * seeds, some worlds of new ones, then each mutant, which must be killed.
+ *
+ * IMS_WORLD_NEW: how many new ones, if not as many as usual.  Their first seed
+ * is printed, and a failure prints the command that repeats it.  By hand:
+ * build/world.
  */
 
 #include <setjmp.h>
@@ -18,11 +22,11 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #define WORLDS    12
-#define NEW       3
+#define NEW       2
 #define TRIES     20
 #else
-#define WORLDS    40
-#define NEW       12
+#define WORLDS    50
+#define NEW       6
 #define TRIES     60
 #endif
 
@@ -86,8 +90,9 @@ run_good(uint64_t seed, uint64_t *steps)
 static void
 test_worlds(void **state)
 {
-    uint64_t  seed, steps;
-    unsigned  i;
+    uint64_t     seed, steps;
+    unsigned     i, n;
+    const char  *news;
 
     (void) state;
 
@@ -97,11 +102,15 @@ test_worlds(void **state)
         run_good(i, &steps);
     }
 
-    /* new ones by hand: what they find is work, not a reason to stop others */
+    print_message("%llu steps of fixed seeds\n", (unsigned long long) steps);
 
+    news = getenv("IMS_WORLD_NEW");
+    n = news != NULL ? (unsigned) strtoul(news, NULL, 10) : NEW;
     seed = (uint64_t) time(NULL) * 1000;
 
-    for (i = 0; getenv("IMS_WORLD_NEW") != NULL && i < NEW; i++) {
+    print_message("%u new seeds from %llu\n", n, (unsigned long long) seed);
+
+    for (i = 0; i < n; i++) {
         run_good(seed + i, &steps);
     }
 
@@ -124,6 +133,7 @@ test_worlds(void **state)
     assert_true(count[C_restores] > 0);
     assert_true(count[C_resent] > 10);
     assert_true(count[C_took_over] > 10);
+    assert_true(count[C_purged] > 0);
 }
 
 
