@@ -61,7 +61,8 @@ ims_keys($t);
 ims_pool($t, size => scalar @cases);
 
 $t->write_file_expand('nginx.conf', ims_conf($t, workers => 2,
-    lease_check => '200ms', grace => GRACE . 's'));
+    lease_check => '200ms', grace => GRACE . 's',
+    http => 'ims_ping_interval 600s;'));
 $t->run();
 
 ###############################################################################
