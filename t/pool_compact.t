@@ -211,6 +211,10 @@ for (;;) {
                || $r->{lease} ne $flow->{id}{lease};
     }
 
+    # a browser answers pings meanwhile
+
+    push @wrong, "$what: a flow is closed" if grep { !$_->alive() } @flows;
+
     last if $n > 60;
 }
 

@@ -37,7 +37,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')
-    ->plan(6 * ROUNDS + 35);
+    ->plan(6 * ROUNDS + 36);
 
 my $dir = $t->testdir();
 my $socket = "$dir/pool.sock";
@@ -82,7 +82,8 @@ for my $round (1 .. ROUNDS) {
     push @asked, map { ask('load' . ++$users) } 1 .. LOAD / 2;
 
     my @wrong = grep { $_ } map { judge($_) } @asked;
-    is("@wrong", '', '200, or 503 with Retry-After');
+    push @wrong, grep { !$_->alive() } @flows;
+    is("@wrong", '', '200, or 503 with Retry-After; flows are served');
 
     ok(ims_wait(8, sub {
         (info('incarnation') // 0) > $incarnation
@@ -118,6 +119,8 @@ ok($c->closed(5), 'while connections are closed');
 # programs that would not start: the one that runs goes on
 
 my $incarnation = info('incarnation');
+
+ok(!(grep { !$_->alive() } @flows), 'flows are served');
 
 for my $bad (['exits', sub { script("#!/bin/sh\nexit 1\n") }],
              ['is no program', sub { script("\0\0\0\0") }],
@@ -184,6 +187,7 @@ for my $signal ('TERM', 'KILL', 'USR2') {
     }
 
     my @wrong = grep { $_ } map { judge($_) } @asked;
+    push @wrong, grep { !$_->alive() } @flows;
     is("@wrong", '', "$signal: 200, or 503 with Retry-After");
     ok(ims_wait(10, sub { (info('incarnation') // 0) > $incarnation }),
         "$signal: another one is there");
@@ -196,6 +200,9 @@ is(scalar(grep { judge($_) } @waited), 0, 'served');
 
 # --- nothing that was told is lost
 
+is(join(' ', map { (($_->registered($core))[2] // {})->{status} // 0 }
+         @flows), join(' ', (200) x @flows), 'all flows went through it');
+
 my @lost = grep {
     my ($status, $r) = ims_poolctl($t, 'show', $told{$_}, '--json');
     $status != 0 || $r->{state} ne 'leased' || $r->{lease} ne $told{$_}
@@ -204,8 +211,6 @@ is("@lost", '', scalar(keys %told) . ' leases told are there');
 
 my %seen;
 is_deeply([grep { $seen{$_}++ } values %told], [], 'once each');
-is(join(' ', map { (($_->registered($core))[2] // {})->{status} // 0 }
-         @flows), join(' ', (200) x @flows), 'all flows went through it');
 is((ims_poolctl($t, 'check'))[0], 0, 'the database is whole');
 is(ims_count_log($t, qr/\[(?:alert|emerg)\]/), 0, 'no alert');
 
