@@ -22,11 +22,11 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #define WORLDS    12
-#define NEW       2
+#define NEW       0
 #define TRIES     20
 #else
 #define WORLDS    50
-#define NEW       6
+#define NEW       2
 #define TRIES     60
 #endif
 
