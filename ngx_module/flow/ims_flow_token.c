@@ -27,6 +27,7 @@ _Static_assert(IMS_BRANCH_TEXT <= IMS_FLOW_BRANCH_MAX, "branch must fit");
  */
 static const ims_str_t  ims_label_path = ims_str("path");
 static const ims_str_t  ims_label_rr = ims_str("rr core");
+static const ims_str_t  ims_label_event = ims_str("event");
 static const ims_str_t  ims_label_wic = ims_str("rr wic");
 static const ims_str_t  ims_label_branch = ims_str("branch");
 
@@ -106,7 +107,9 @@ ims_token_mac(const ims_hmac_key_t *key, const uint8_t *raw,
 
     path = raw[0] == IMS_FLOW_TOKEN_PATH;
 
-    parts[0] = path ? ims_label_path : ims_label_rr;
+    parts[0] = path ? ims_label_path
+               : raw[0] == IMS_FLOW_TOKEN_EVENT ? ims_label_event
+                                                : ims_label_rr;
     parts[1] = ims_str_set(raw, IMS_TOKEN_HEAD);
     parts[2] = call_id;
 
@@ -171,6 +174,19 @@ ims_flow_token_rr(const ims_flow_keys_t *keys, const ims_flow_id_t *id,
 
 
 size_t
+ims_flow_token_event(const ims_flow_keys_t *keys, const ims_flow_id_t *id,
+    ims_str_t call_id, uint8_t *out)
+{
+    uint8_t  raw[IMS_TOKEN_SHORT];
+
+    ims_token_head(raw, keys, IMS_FLOW_TOKEN_EVENT, id);
+    ims_token_mac(&keys->key[0], raw, call_id, raw + IMS_TOKEN_HEAD);
+
+    return ims_b64url_encode(out, raw, sizeof(raw));
+}
+
+
+size_t
 ims_flow_token_rr_wic(const ims_flow_keys_t *keys, ims_flow_token_kind_t kind,
     const ims_flow_id_t *id, const ims_flow_dialog_t *d, uint8_t *out)
 {
@@ -207,6 +223,7 @@ ims_token_decode(ims_str_t text, uint8_t *raw)
 
     case IMS_FLOW_TOKEN_PATH:
     case IMS_FLOW_TOKEN_RR:
+    case IMS_FLOW_TOKEN_EVENT:
         return n == IMS_TOKEN_SHORT;
 
     case IMS_FLOW_TOKEN_RR_ORIG:
@@ -227,16 +244,14 @@ ims_token_set(ims_flow_token_t *tok, const uint8_t *raw)
 }
 
 
-ims_flow_token_rc_t
-ims_flow_token_core(const ims_flow_keys_t *keys, ims_str_t text,
+/* the first MAC */
+
+static ims_flow_token_rc_t
+ims_token_check(const ims_flow_keys_t *keys, const uint8_t *raw,
     ims_str_t call_id, ims_flow_token_t *tok)
 {
-    uint8_t                raw[IMS_TOKEN_LONG], mac[IMS_TOKEN_MAC];
+    uint8_t                mac[IMS_TOKEN_MAC];
     const ims_hmac_key_t  *key;
-
-    if (!ims_token_decode(text, raw)) {
-        return IMS_FLOW_TOKEN_MALFORMED;
-    }
 
     key = ims_flow_key(keys, raw[1]);
     if (key == NULL) {
@@ -252,6 +267,38 @@ ims_flow_token_core(const ims_flow_keys_t *keys, ims_str_t text,
     ims_token_set(tok, raw);
 
     return IMS_FLOW_TOKEN_OK;
+}
+
+
+ims_flow_token_rc_t
+ims_flow_token_core(const ims_flow_keys_t *keys, ims_str_t text,
+    ims_str_t call_id, ims_flow_token_t *tok)
+{
+    uint8_t  raw[IMS_TOKEN_LONG];
+
+    if (!ims_token_decode(text, raw)) {
+        return IMS_FLOW_TOKEN_MALFORMED;
+    }
+
+    if (raw[0] == IMS_FLOW_TOKEN_EVENT) {
+        return IMS_FLOW_TOKEN_FORGED;
+    }
+
+    return ims_token_check(keys, raw, call_id, tok);
+}
+
+
+ims_flow_token_rc_t
+ims_flow_token_event_core(const ims_flow_keys_t *keys, ims_str_t text,
+    ims_str_t call_id, ims_flow_token_t *tok)
+{
+    uint8_t  raw[IMS_TOKEN_LONG];
+
+    if (!ims_token_decode(text, raw) || raw[0] != IMS_FLOW_TOKEN_EVENT) {
+        return IMS_FLOW_TOKEN_MALFORMED;
+    }
+
+    return ims_token_check(keys, raw, call_id, tok);
 }
 
 

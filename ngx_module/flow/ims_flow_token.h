@@ -15,6 +15,10 @@
  * That is what the core is checked for.  The second MAC is what the WIC is
  * checked for, and covers what it could change to escape its Service-Route:
  * the far tag and the Route values that follow ours.
+ *
+ * An event token stands in the Contact of the edge's own SUBSCRIBE, and its MAC
+ * covers that Call-ID: it is good for the NOTIFYs of that subscription and for
+ * nothing else, and nothing else is good for them.
  */
 
 #ifndef _IMS_FLOW_TOKEN_H_INCLUDED_
@@ -43,7 +47,8 @@ typedef enum {
     IMS_FLOW_TOKEN_RR,             /* no second MAC: towards the core, as long
                                       as the far tag is not known */
     IMS_FLOW_TOKEN_RR_ORIG,        /* second MAC covers the WIC's tag */
-    IMS_FLOW_TOKEN_RR_TERM         /* does not: made before there is one */
+    IMS_FLOW_TOKEN_RR_TERM,        /* does not: made before there is one */
+    IMS_FLOW_TOKEN_EVENT           /* Contact of a subscription of ours */
 } ims_flow_token_kind_t;
 
 
@@ -74,11 +79,13 @@ typedef struct {
 #define IMS_FLOW_ROUTES_MAX    16
 
 
-/* Both return the length written to out, which has IMS_FLOW_TOKEN_MAX bytes. */
+/* They return the length written to out, which has IMS_FLOW_TOKEN_MAX bytes. */
 size_t ims_flow_token_path(const ims_flow_keys_t *keys,
     const ims_flow_id_t *id, uint8_t *out);
 size_t ims_flow_token_rr(const ims_flow_keys_t *keys, const ims_flow_id_t *id,
     ims_str_t call_id, uint8_t *out);
+size_t ims_flow_token_event(const ims_flow_keys_t *keys,
+    const ims_flow_id_t *id, ims_str_t call_id, uint8_t *out);
 
 /*
  * kind: RR_ORIG or RR_TERM.  Returns 0 if there are too many routes (answer
@@ -92,9 +99,16 @@ size_t ims_flow_token_rr_wic(const ims_flow_keys_t *keys,
  * Check of a token in a request *from the core*.  A Path token is taken
  * whatever call_id is; that it is good for initial requests only (tok->kind)
  * is the caller's rule.  *tok is set only if OK; whether the slot still has
- * this generation is for ims_flow_resolve() to say.
+ * this generation is for ims_flow_resolve() to say.  An event token is FORGED.
  */
 ims_flow_token_rc_t ims_flow_token_core(const ims_flow_keys_t *keys,
+    ims_str_t text, ims_str_t call_id, ims_flow_token_t *tok);
+
+/*
+ * Check of the user in a Request-URI *from the core*: OK for an event token of
+ * that Call-ID; MALFORMED for whatever is not an event token.
+ */
+ims_flow_token_rc_t ims_flow_token_event_core(const ims_flow_keys_t *keys,
     ims_str_t text, ims_str_t call_id, ims_flow_token_t *tok);
 
 /*

@@ -358,6 +358,82 @@ token_rr(void **state)
 }
 
 
+/* for NOTIFYs of one subscription, and nothing but that is good for them */
+
+static void
+token_event(void **state)
+{
+    size_t             i, c, n;
+    uint8_t            out[IMS_FLOW_TOKEN_MAX], bad[IMS_FLOW_TOKEN_MAX + 1];
+    ims_flow_keys_t    a, b;
+    ims_flow_token_t   tok;
+    ims_flow_dialog_t  d;
+
+    (void) state;
+
+    a = keys_of("7 " KEY_A);
+    b = keys_of("7 " KEY_B);
+    d = dialog();
+
+    n = ims_flow_token_event(&a, &id, d.call_id, out);
+    assert_int_equal(n, 30);
+
+#define check(keys, text, len, call, expect)                                  \
+    assert_int_equal(ims_flow_token_event_core(keys, ims_str_set(text, len),  \
+                                               call, &tok), expect)
+
+    check(&a, out, n, d.call_id, IMS_FLOW_TOKEN_OK);
+    assert_int_equal(tok.kind, IMS_FLOW_TOKEN_EVENT);
+    assert_int_equal(tok.id.slot, id.slot);
+    assert_int_equal(tok.id.generation, id.generation);
+
+    check(&a, out, n, IMS_STR("other"), IMS_FLOW_TOKEN_FORGED);
+    check(&a, out, n, IMS_STR_NULL, IMS_FLOW_TOKEN_FORGED);
+    check(&b, out, n, d.call_id, IMS_FLOW_TOKEN_FORGED);
+
+    /* no Path, no Record-Route */
+
+    assert_int_equal(ims_flow_token_core(&a, ims_str_set(out, n), d.call_id,
+                                         &tok),
+                     IMS_FLOW_TOKEN_FORGED);
+    assert_int_equal(ims_flow_token_wic(&a, ims_str_set(out, n), &d, &tok),
+                     IMS_FLOW_TOKEN_FORGED);
+
+    for (i = 0; i < n; i++) {
+        for (c = 0; c < 256; c++) {
+            memcpy(bad, out, n);
+            bad[i] = (uint8_t) c;
+
+            if (bad[i] != out[i]) {
+                assert_int_not_equal(ims_flow_token_event_core(&a,
+                                         ims_str_set(bad, n), d.call_id, &tok),
+                                     IMS_FLOW_TOKEN_OK);
+            }
+        }
+    }
+
+    /* nor is any of the others one, with its own kind or with this one */
+
+    n = ims_flow_token_path(&a, &id, bad);
+    check(&a, bad, n, d.call_id, IMS_FLOW_TOKEN_MALFORMED);
+    memcpy(bad, out, 2);
+    check(&a, bad, n, d.call_id, IMS_FLOW_TOKEN_FORGED);
+    check(&a, bad, n, IMS_STR_NULL, IMS_FLOW_TOKEN_FORGED);
+
+    n = ims_flow_token_rr(&a, &id, d.call_id, bad);
+    check(&a, bad, n, d.call_id, IMS_FLOW_TOKEN_MALFORMED);
+    memcpy(bad, out, 2);
+    check(&a, bad, n, d.call_id, IMS_FLOW_TOKEN_FORGED);
+
+    n = ims_flow_token_rr_wic(&a, IMS_FLOW_TOKEN_RR_TERM, &id, &d, bad);
+    check(&a, bad, n, d.call_id, IMS_FLOW_TOKEN_MALFORMED);
+    memcpy(bad, out, 2);
+    check(&a, bad, n, d.call_id, IMS_FLOW_TOKEN_MALFORMED);
+
+#undef check
+}
+
+
 /* each thing that the second MAC covers, changed */
 
 static void
@@ -729,6 +805,10 @@ golden(void **state)
     assert_true(ims_str_eq(ims_str_set(out, n),
                            IMS_STR("AgcAAQAAAE3erb7v3jwirhZ2NUFHPA")));
 
+    n = ims_flow_token_event(&a, &id, IMS_STR("c"), out);
+    assert_true(ims_str_eq(ims_str_set(out, n),
+                           IMS_STR("BQcAAQAAAE3erb7vUM2WKXNOO3DNqA")));
+
     n = ims_flow_branch_make(&a, &id, &x, out);
     assert_true(ims_str_eq(ims_str_set(out, n), IMS_STR("z9hG4bK"
                            "0s002000016ttbdutthmogmm5vrmse0ino")));
@@ -745,6 +825,7 @@ main(void)
         cmocka_unit_test(key_race),
         cmocka_unit_test(token_path),
         cmocka_unit_test(token_rr),
+        cmocka_unit_test(token_event),
         cmocka_unit_test(token_rr_wic),
         cmocka_unit_test(token_foreign),
         cmocka_unit_test(branch_make),
