@@ -36,7 +36,7 @@ PURE    := $(wildcard ngx_module/base/*.c ngx_module/sip/*.c ngx_module/ws/*.c \
            poolmgr/ims_pool_*.c)
 PURE_O  := $(PURE:%.c=$B/obj/%.o)
 LIB     := $B/libims.a
-LIBS    := -ljwt -ljansson -llmdb -lcrypto -lpthread
+LIBS    := -ljwt -ljansson -llmdb -lexpat -lcrypto -lpthread
 
 MGR_O   := $(patsubst %.c,$B/obj/%.o,$(wildcard poolmgr/mgr_*.c))
 CTL_O   := $(patsubst %.c,$B/obj/%.o,$(wildcard poolmgr/ctl_*.c))

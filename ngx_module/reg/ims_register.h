@@ -10,6 +10,7 @@
  *     ims_reg_forward()    the message as it goes to the core
  *     ims_reg_answer()     the facts of the core's 2xx
  *     ims_reg_deregister() the edge's own de-REGISTER (d, f, g)
+ *     ims_reg_subscribe()  the edge's own SUBSCRIBE to the event package reg
  *
  * PT is pool time in ms; expiries are in seconds.
  */
@@ -232,6 +233,31 @@ typedef struct {
  */
 ptrdiff_t ims_reg_deregister(uint8_t *dst, size_t cap,
     const ims_reg_deregister_t *d);
+
+
+/* -- the edge's own subscription (TS 24.229 5.2.3, RFC 3680) ------------- */
+
+typedef struct {
+    ims_str_t         impu;        /* To, and outside of a dialog whom to ask */
+    ims_str_t         target;      /* in a dialog: its remote target */
+    ims_str_t         to_tag;      /* likewise */
+    const ims_str_t  *routes;      /* values of Route, in order */
+    unsigned          nroutes;
+    ims_str_t         advertise;   /* HOST:PORT of Via, and our own name */
+    ims_str_t         transport;   /* "TCP" */
+    ims_str_t         branch;
+    ims_str_t         contact;     /* URI where NOTIFY shall come to */
+    ims_str_t         call_id;
+    ims_str_t         from_tag;
+    ims_str_t         icid;
+    ims_str_t         home;
+    uint32_t          cseq;
+    uint32_t          expires;     /* s */
+} ims_reg_subscribe_t;
+
+/* Writes it: no byte is a client's.  The length, or -1 if it does not fit. */
+ptrdiff_t ims_reg_subscribe(uint8_t *dst, size_t cap,
+    const ims_reg_subscribe_t *q);
 
 
 #endif /* _IMS_REGISTER_H_INCLUDED_ */
