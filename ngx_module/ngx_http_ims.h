@@ -41,6 +41,7 @@ typedef struct ngx_http_ims_group_s    ngx_http_ims_group_t;
 typedef struct ngx_http_ims_pool_s     ngx_http_ims_pool_t;
 typedef struct ngx_http_ims_worker_s   ngx_http_ims_worker_t;
 typedef struct ngx_http_ims_limit_s    ngx_http_ims_limit_t;
+typedef struct ngx_http_ims_reg_event_s  ngx_http_ims_reg_event_t;
 typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
 
 
@@ -101,6 +102,14 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(purge_done,               "identities purged")                          \
     X(purge_failed,             "purges without a proof")                     \
     X(purge_skipped,            "purges not begun")                           \
+    /* registration events */                                                 \
+    X(reg_event_sent,           "SUBSCRIBE to registration events sent")      \
+    X(reg_event_refused,        "SUBSCRIBE refused, unanswered or not sent")  \
+    X(reg_event_notify,         "NOTIFY of registration events taken")        \
+    X(reg_event_unknown,        "NOTIFY refused: of no subscription of ours") \
+    X(reg_event_bad,            "NOTIFY refused: not registration events")    \
+    X(reg_event_old,            "NOTIFY out of order, or of an old version")  \
+    X(reg_event_ended,          "NOTIFY that ended registrations of a flow")  \
     /* flows and leases */                                                    \
     X(flow_lease_ended,         "flows closed: lease ended")                  \
     X(flow_taken_over,          "flows taken over by a new connection")       \
@@ -273,6 +282,7 @@ typedef struct ngx_http_ims_loc_conf_s {
     ngx_str_t                     visited_network;
     ngx_str_t                     access_network;
     ngx_flag_t                    authorization_entity;
+    ngx_flag_t                    reg_event;
 
     /* WWSF: ims_identity */
     ngx_str_t                     identity_pool;    /* empty: no ims_identity */
@@ -372,6 +382,7 @@ struct ngx_http_ims_session_s {
     u_char                        holder[IMS_POOL_HOLDER_LEN];
 
     ims_reg_grant_t              *grant;            /* its verified token */
+    ngx_http_ims_reg_event_t     *reg_event;        /* NULL: none */
 
     ngx_str_t                     origin;           /* behind the struct */
     ngx_str_t                     early;            /* frames read with the
@@ -757,6 +768,15 @@ ngx_uint_t ngx_http_ims_purge_response(uint32_t serial,
 void ngx_http_ims_purge_broken(uint32_t serial);
 
 
+/* ngx_http_ims_reg_event.c: the edge's own subscription (ims_reg_event) */
+
+void ngx_http_ims_reg_event_registered(ngx_http_ims_session_t *s);
+void ngx_http_ims_reg_event_response(ims_trans_t *t, ims_sip_msg_t *m);
+void ngx_http_ims_reg_event_failed(ims_trans_t *t, ngx_uint_t status);
+/* the session loses its slot */
+void ngx_http_ims_reg_event_end(ngx_http_ims_session_t *s);
+
+
 /* ngx_http_ims_transaction.c: records, deadlines, sending */
 
 #define NGX_HTTP_IMS_T1           500               /* ms, RFC 3261 17 */
@@ -765,8 +785,9 @@ void ngx_http_ims_purge_broken(uint32_t serial);
 /* which procedure a record belongs to */
 #define NGX_HTTP_IMS_TRANS_REGISTER    1
 #define NGX_HTTP_IMS_TRANS_DEREGISTER  2
-#define NGX_HTTP_IMS_TRANS_TO_CORE     3
-#define NGX_HTTP_IMS_TRANS_TO_WIC      4
+#define NGX_HTTP_IMS_TRANS_SUBSCRIBE   3      /* the edge's own */
+#define NGX_HTTP_IMS_TRANS_TO_CORE     4
+#define NGX_HTTP_IMS_TRANS_TO_WIC      5
 
 /* room for the sent-by of a Via, as it is part of a record's key */
 #define NGX_HTTP_IMS_SENT_BY           288
@@ -810,6 +831,7 @@ typedef struct {
     u_char                        text[];           /* REGISTER: instance,
                                                        Contact, canonical To;
                                                        de-REGISTER: IMPU;
+                                                       SUBSCRIBE: Call-ID;
                                                        of the core: its
                                                        P-Charging-Vector behind
                                                        a ";" */

@@ -275,6 +275,10 @@ ngx_http_ims_core_response(ims_sip_msg_t *m, ngx_uint_t hop)
         ngx_http_ims_sweeper_response(t, m);
         break;
 
+    case NGX_HTTP_IMS_TRANS_SUBSCRIBE:
+        ngx_http_ims_reg_event_response(t, m);
+        break;
+
     case NGX_HTTP_IMS_TRANS_TO_CORE:
         ngx_http_ims_response_of_core(t, m);
         break;

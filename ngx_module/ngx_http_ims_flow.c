@@ -270,6 +270,7 @@ void
 ngx_http_ims_flow_taken(ngx_http_ims_session_t *s)
 {
     ngx_http_ims_proxy_flow_lost(s);
+    ngx_http_ims_reg_event_end(s);
     ngx_http_ims_flow_forget(&s->slot_queue);
 
     s->slot = NGX_HTTP_IMS_NO_SLOT;
@@ -302,6 +303,7 @@ ngx_http_ims_flow_detach(ngx_http_ims_session_t *s)
     }
 
     ngx_http_ims_proxy_flow_lost(s);
+    ngx_http_ims_reg_event_end(s);
     ngx_http_ims_flow_forget(&s->slot_queue);
 
     slot = s->slot;

@@ -393,6 +393,13 @@ static ngx_command_t  ngx_http_ims_commands[] = {
       offsetof(ngx_http_ims_loc_conf_t, authorization_entity),
       NULL },
 
+    { ngx_string("ims_reg_event"),
+      NGX_HTTP_IMS_ANY_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_ims_loc_conf_t, reg_event),
+      NULL },
+
     /* the site */
 
     { ngx_string("ims_identity"),
@@ -958,6 +965,7 @@ ngx_http_ims_create_loc_conf(ngx_conf_t *cf)
     ilcf->send_queue = NGX_CONF_UNSET_SIZE;
     ilcf->address_sessions = NGX_CONF_UNSET;
     ilcf->authorization_entity = NGX_CONF_UNSET;
+    ilcf->reg_event = NGX_CONF_UNSET;
     ilcf->identity_user = NGX_CONF_UNSET_PTR;
     ilcf->identity_ws_uri = NGX_CONF_UNSET_PTR;
     ilcf->identity_anonymous = NGX_CONF_UNSET;
@@ -989,6 +997,7 @@ ngx_http_ims_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_str_value(conf->access_network, prev->access_network, "");
     ngx_conf_merge_value(conf->authorization_entity,
                          prev->authorization_entity, 0);
+    ngx_conf_merge_value(conf->reg_event, prev->reg_event, 0);
     ngx_conf_merge_ptr_value(conf->identity_user, prev->identity_user, NULL);
     ngx_conf_merge_str_value(conf->identity_realm, prev->identity_realm, "");
     ngx_conf_merge_ptr_value(conf->identity_ws_uri, prev->identity_ws_uri,

@@ -12,8 +12,6 @@
 
 static ngx_int_t ngx_http_ims_originating_dialog(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, ims_proxy_routes_t *routes);
-static ngx_int_t ngx_http_ims_originating_service_route(
-    ngx_http_ims_session_t *s, ims_str_t impu, ims_proxy_routes_t *routes);
 static void ngx_http_ims_originating_start(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, const ims_proxy_routes_t *routes, ims_str_t impu);
 static ngx_int_t ngx_http_ims_originating_send(ngx_http_ims_session_t *s,
@@ -71,9 +69,7 @@ ngx_http_ims_originating(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
             return;
         }
 
-    } else if (ngx_http_ims_originating_service_route(s, impu, &routes)
-               != NGX_OK)
-    {
+    } else if (ngx_http_ims_service_route(s, impu, &routes) != NGX_OK) {
         ngx_http_ims_reply(s, m, 500, "Bad Service-Route", NULL);
         return;
     }
@@ -128,24 +124,15 @@ ngx_http_ims_originating_dialog(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
 }
 
 
-/*
- * The Service-Route of the registration of that IMPU, or, for one of its
- * implicit set, of the first registration that has one.
- */
-
-static ngx_int_t
-ngx_http_ims_originating_service_route(ngx_http_ims_session_t *s,
-    ims_str_t impu, ims_proxy_routes_t *routes)
+ngx_int_t
+ngx_http_ims_service_route(ngx_http_ims_session_t *s, ims_str_t impu,
+    ims_proxy_routes_t *routes)
 {
-    int                     rc;
     unsigned                pos;
-    ims_str_t               route, value;
-    ims_sip_addr_t          addr;
-    ims_sip_values_t        it;
+    ims_str_t               route;
     ims_flow_ident_t        id;
     const ims_flow_data_t  *data;
 
-    routes->n = 0;
     route = IMS_STR_NULL;
     data = ims_flow_peek(s->main->flows, s->slot);
 
@@ -162,7 +149,21 @@ ngx_http_ims_originating_service_route(ngx_http_ims_session_t *s,
 
     /* without any: to the peer of the registration */
 
-    ims_sip_values_text(&it, route);
+    return ngx_http_ims_route_values(route, routes);
+}
+
+
+ngx_int_t
+ngx_http_ims_route_values(ims_str_t text, ims_proxy_routes_t *routes)
+{
+    int               rc;
+    ims_str_t         value;
+    ims_sip_addr_t    addr;
+    ims_sip_values_t  it;
+
+    routes->n = 0;
+
+    ims_sip_values_text(&it, text);
 
     while ((rc = ims_sip_value_next(&it, &value)) == 1) {
 

@@ -79,6 +79,15 @@ void ngx_http_ims_originating(ngx_http_ims_session_t *s, ims_sip_msg_t *m);
 /* where a URI of the core's leads: a peer, or the one of the registration */
 ngx_int_t ngx_http_ims_next_hop(ngx_http_ims_session_t *s, ims_str_t uri,
     ngx_http_ims_addr_t *addr);
+/*
+ * The Service-Route of the registration of that IMPU, or, for one of its
+ * implicit set, of the first registration that has one.
+ */
+ngx_int_t ngx_http_ims_service_route(ngx_http_ims_session_t *s,
+    ims_str_t impu, ims_proxy_routes_t *routes);
+/* the values of a kept route set */
+ngx_int_t ngx_http_ims_route_values(ims_str_t text,
+    ims_proxy_routes_t *routes);
 
 
 /* ngx_http_ims_terminating.c */
@@ -89,6 +98,19 @@ ngx_int_t ngx_http_ims_next_hop(ngx_http_ims_session_t *s, ims_str_t uri,
  */
 void ngx_http_ims_terminating(const ims_trans_ingress_t *in, ims_sip_msg_t *m,
     ngx_uint_t hop);
+/* to the worker of that owner; NGX_DECLINED: there is none */
+ngx_int_t ngx_http_ims_terminating_elsewhere(const ims_trans_ingress_t *in,
+    ims_sip_msg_t *m, uint64_t owner, const ims_flow_id_t *id, ngx_uint_t hop);
+
+
+/* ngx_http_ims_reg_notify.c */
+
+/*
+ * A request of the core to the Contact of a subscription of the edge's own: it
+ * was answered, or handed to another worker.  0: it is another one.
+ */
+ngx_uint_t ngx_http_ims_reg_notify(const ims_trans_ingress_t *in,
+    ims_sip_msg_t *m, ngx_uint_t hop);
 
 
 /* ngx_http_ims_response.c */

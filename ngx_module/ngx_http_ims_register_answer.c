@@ -74,6 +74,7 @@ ngx_http_ims_register_ok(ngx_http_ims_session_t *s, ims_trans_t *t,
     uint64_t                    left;
     ims_str_t                   instance;
     ngx_int_t                   rc;
+    ngx_uint_t                  bound;
     const char                 *reason;
     ims_reg_answer_t            a;
     ngx_http_ims_worker_t      *w;
@@ -157,7 +158,12 @@ ngx_http_ims_register_ok(ngx_http_ims_session_t *s, ims_trans_t *t,
                   s->lease, a.granted, told);
 
     ngx_http_ims_register_pass(s, m, &a, told);
+    bound = a.found && d->expires;
     ngx_http_ims_trans_done(t, 200);
+
+    if (bound) {
+        ngx_http_ims_reg_event_registered(s);
+    }
 }
 
 

@@ -21,9 +21,6 @@ static ngx_uint_t ngx_http_ims_terminating_target(ims_sip_msg_t *m,
     ngx_http_ims_target_t *target, const char **reason);
 static ngx_uint_t ngx_http_ims_terminating_token(ims_sip_msg_t *m,
     ngx_http_ims_target_t *target, const char **reason);
-static ngx_int_t ngx_http_ims_terminating_elsewhere(
-    const ims_trans_ingress_t *in, ims_sip_msg_t *m, uint64_t owner,
-    ngx_http_ims_target_t *target, ngx_uint_t hop);
 static void ngx_http_ims_terminating_here(ngx_http_ims_session_t *s,
     const ims_trans_ingress_t *in, ims_sip_msg_t *m,
     ngx_http_ims_target_t *target);
@@ -59,6 +56,10 @@ ngx_http_ims_terminating(const ims_trans_ingress_t *in, ims_sip_msg_t *m,
 
     w = ngx_http_ims_worker;
 
+    if (ngx_http_ims_reg_notify(in, m, hop)) {
+        return;
+    }
+
     status = ngx_http_ims_terminating_target(m, &target, &reason);
 
     if (status) {
@@ -84,7 +85,8 @@ ngx_http_ims_terminating(const ims_trans_ingress_t *in, ims_sip_msg_t *m,
     if (rc == IMS_FLOW_OK) {
 
         if (ims_flow_is_owned(owner)
-            && ngx_http_ims_terminating_elsewhere(in, m, owner, &target, hop)
+            && ngx_http_ims_terminating_elsewhere(in, m, owner,
+                                                  &target.token.id, hop)
                == NGX_OK)
         {
             return;
@@ -212,10 +214,9 @@ ngx_http_ims_terminating_token(ims_sip_msg_t *m,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_ims_terminating_elsewhere(const ims_trans_ingress_t *in,
-    ims_sip_msg_t *m, uint64_t owner, ngx_http_ims_target_t *target,
-    ngx_uint_t hop)
+    ims_sip_msg_t *m, uint64_t owner, const ims_flow_id_t *id, ngx_uint_t hop)
 {
     ngx_int_t               rc;
     ims_flow_dgram_t        head;
@@ -233,9 +234,9 @@ ngx_http_ims_terminating_elsewhere(const ims_trans_ingress_t *in,
 
     ngx_memzero(&head, sizeof(head));
     head.kind = IMS_FLOW_DGRAM_REQUEST;
-    head.node = target->token.id.node;
-    head.slot = target->token.id.slot;
-    head.generation = target->token.id.generation;
+    head.node = id->node;
+    head.slot = id->slot;
+    head.generation = id->generation;
     head.arg = hop + 1;
     head.worker = in->worker;
     head.serial = in->serial;

@@ -318,6 +318,10 @@ ngx_http_ims_trans_failed(ims_trans_t *t, ngx_uint_t status,
         ngx_http_ims_sweeper_failed(t);
         break;
 
+    case NGX_HTTP_IMS_TRANS_SUBSCRIBE:
+        ngx_http_ims_reg_event_failed(t, status);
+        break;
+
     default: /* NGX_HTTP_IMS_TRANS_TO_CORE, _TO_WIC */
         ngx_http_ims_proxy_failed(t, status, reason);
         break;
@@ -442,7 +446,9 @@ ngx_http_ims_trans_live(ims_trans_t *t)
 
     d = t->data;
 
-    if (d->procedure != NGX_HTTP_IMS_TRANS_TO_CORE) {
+    if (d->procedure != NGX_HTTP_IMS_TRANS_TO_CORE
+        && d->procedure != NGX_HTTP_IMS_TRANS_SUBSCRIBE)
+    {
         return 1;
     }
 
