@@ -13,6 +13,8 @@ use Test::More;
 
 BEGIN { use FindBin; chdir($FindBin::Bin); push @INC, 'lib'; }
 
+use IO::Socket::IP;
+
 use Ims;
 use ImsCall;
 use ImsClient;
@@ -25,7 +27,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(175);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(179);
 
 ims_keys($t);
 ims_pool($t, size => 60);
@@ -196,6 +198,23 @@ $core->send($in, ImsCall::core_request($c, 'BYE', to_tag => 'x',
     call_id => $c->{sub}{call_id}, route => "<$c->{sub}{uri};lr>"));
 is(($core->request())[0]->{status}, 403, 'no Record-Route token');
 ok(!defined $c->{ws}->recv(0.2), 'nothing came to the client');
+
+# nor is anybody believed who is not the core: by another address of his
+
+{
+    my $before = ims_status()->{counters};
+    my $s = IO::Socket::IP->new(Proto => 'tcp', LocalHost => '127.0.0.2',
+        PeerHost => '127.0.0.1', PeerPort => port(8070)) or die "$!\n";
+
+    local $SIG{PIPE} = 'IGNORE';
+    $s->syswrite(notify_text($c, $ended, cseq => $c->{sub}{cseq} + 1));
+    ok(ims_wait(5, sub { ims_status()->{counters}{core_refused}
+        == $before->{core_refused} + 1 }), 'another address is refused');
+    is($s->sysread(my $got, 1) // 0, 0, 'and told nothing');
+    is(ims_status()->{counters}{reg_event_notify},
+        $before->{reg_event_notify}, 'what it sent is not taken');
+    alive($c, 'it ends nothing');
+}
 
 # an old version is not looked at
 
@@ -483,22 +502,7 @@ sub accept_it {
 sub notify {
     my ($c, $body, %o) = @_;
 
-    my $sub = $c->{sub};
-    my $cseq = $o{cseq} // ++$sub->{cseq};
-    my $event = $o{event} // 'reg';
-    my $state = $o{state} // 'active;expires=600';
-    my $link = $o{link} // $in;
-
-    $core->send($link, ImsCall::core_request($c, $o{method} // 'NOTIFY',
-        ruri => $o{ruri} // $sub->{uri}, route => $o{route} // '',
-        call_id => $o{call_id} // $sub->{call_id}, cseq => $cseq,
-        from => $c->{id}{impu}, from_tag => $o{from_tag} // 'far',
-        to => "sip:$edge",
-        to_tag => exists $o{to_tag} ? $o{to_tag} : $sub->{tag},
-        extra => [($event ne '' ? "Event: $event" : ()),
-                  ($state ne '' ? "Subscription-State: $state" : ()),
-                  "Contact: <$notifier>"],
-        type => $o{type} // 'application/reginfo+xml', body => $body));
+    $core->send($o{link} // $in, notify_text($c, $body, %o));
 
     # what the edge asks meanwhile is for the next request()
 
@@ -513,6 +517,27 @@ sub notify {
     unshift @{$core->{queue}}, @others;
 
     return $answer;
+}
+
+
+sub notify_text {
+    my ($c, $body, %o) = @_;
+
+    my $sub = $c->{sub};
+    my $cseq = $o{cseq} // ++$sub->{cseq};
+    my $event = $o{event} // 'reg';
+    my $state = $o{state} // 'active;expires=600';
+
+    return ImsCall::core_request($c, $o{method} // 'NOTIFY',
+        ruri => $o{ruri} // $sub->{uri}, route => $o{route} // '',
+        call_id => $o{call_id} // $sub->{call_id}, cseq => $cseq,
+        from => $c->{id}{impu}, from_tag => $o{from_tag} // 'far',
+        to => "sip:$edge",
+        to_tag => exists $o{to_tag} ? $o{to_tag} : $sub->{tag},
+        extra => [($event ne '' ? "Event: $event" : ()),
+                  ($state ne '' ? "Subscription-State: $state" : ()),
+                  "Contact: <$notifier>"],
+        type => $o{type} // 'application/reginfo+xml', body => $body);
 }
 
 
