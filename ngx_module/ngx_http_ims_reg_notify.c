@@ -205,7 +205,14 @@ ngx_http_ims_reg_notify_news(ngx_http_ims_session_t *s,
     re = s->reg_event;
     *gap = 0;
 
-    if (re->versioned && r->version <= re->version) {
+    /*
+     * Some notifiers (Kamailio's pua_reginfo) number nothing: each of their
+     * documents is a whole one of version 0.  CSeq keeps these in order.
+     */
+
+    if (re->versioned && r->version <= re->version
+        && !(r->full && r->version == 0 && re->version == 0))
+    {
         ngx_http_ims_count(reg_event_old);
         ngx_log_error(NGX_LOG_INFO, s->connection->log, 0,
                       "ims session %uD: registration information %uD is not "

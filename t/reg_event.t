@@ -27,7 +27,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(179);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(186);
 
 ims_keys($t);
 ims_pool($t, size => 60);
@@ -329,6 +329,26 @@ for my $event (qw/ deactivated expired probation unregistered rejected /) {
 ended_by('the registration', sub { reg($_[0], 'terminated', '') });
 ended_by('other prefix and AOR form', sub { reg(
     $_[0]{id}{impu} =~ s/ims\.example/IMS.example:5060/r, 'terminated', '') });
+
+# a notifier that numbers nothing (Kamailio's pua_reginfo): whole documents of
+# version 0, ordered by CSeq alone
+
+{
+    my $d = ImsClient->new();
+    ImsCall::registered($d, $core);
+    accept_it($d, $core->request());
+
+    answered($d, 200, 'version 0', body($d, 0, 'full',
+        reg($d, 'active', ours($d, 'active', 'created')))) for 1, 2;
+    answered($d, 200, 'a partial one of version 0', body($d, 0, 'partial',
+        reg($d, 'terminated', '')));
+    alive($d, 'is none of these');
+    $r = notify($d, body($d, 0, 'full', reg($d, 'terminated', '')), cseq => 3);
+    is($r->{status}, 500, 'nor is an old one');
+    answered($d, 200, 'version 0 again', body($d, 0, 'full',
+        reg($d, 'terminated', ours($d, 'terminated', 'unregistered'))));
+    closed($d, 'version 0 again');
+}
 
 # one of two IMPUs
 
