@@ -306,6 +306,30 @@ reply_holds(void)
 }
 
 
+/*
+ * What is left of a datagram is handed on, to other workers too, and read there
+ * as a message that ends where its bytes end.
+ */
+
+static void
+datagram_holds(const ims_sip_msg_t *m)
+{
+    uint8_t              *copy;
+    ims_sip_err_t         err;
+
+    static ims_sip_msg_t  again;
+
+    copy = malloc(m->raw.n);
+    MUST(copy != NULL);
+    memcpy(copy, m->raw.p, m->raw.n);
+
+    MUST(ims_sip_parse(&again, copy, m->raw.n, IMS_SIP_WS, &err) == 0);
+    MUST(again.body.n == m->body.n && again.nhdr == m->nhdr);
+
+    free(copy);
+}
+
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -345,6 +369,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (flags == IMS_SIP_STREAM) {
         frame_holds(&msg);
+
+    } else if (flags == IMS_SIP_DGRAM) {
+        datagram_holds(&msg);
     }
 
     for (id = 1; id < IMS_SIP_H_COUNT; id++) {

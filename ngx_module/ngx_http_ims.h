@@ -139,6 +139,14 @@ typedef struct ngx_http_ims_pool_client_s  ngx_http_ims_pool_client_t;
     X(core_link_full,           "messages refused: link queue full")          \
     X(core_resent,              "requests sent again on a new link")          \
     X(core_late,                "requests dropped: first write too late")     \
+    /* UDP */                                                                 \
+    X(udp_received,             "datagrams of the core")                      \
+    X(udp_refused,              "datagrams refused by ims_core_allow")        \
+    X(udp_too_big,              "datagrams above ims_max_message")            \
+    X(udp_unsent,               "datagrams that could not be sent")           \
+    X(udp_resent,               "messages sent again by a timer")             \
+    X(udp_repeated,             "requests that the core repeated over UDP")   \
+    X(udp_large,                "requests too large for UDP, sent by TCP")    \
     /* delivery between workers */                                            \
     X(deliver_sent,             "datagrams to other workers")                 \
     X(deliver_received,         "datagrams from other workers")               \
@@ -193,8 +201,10 @@ typedef struct {
     ngx_str_t                     addr_text;
     ngx_str_t                     advertise;  /* HOST:PORT in Via and Path */
     ngx_str_t                     transport;  /* "TCP" */
+    ngx_str_t                     via_params; /* ";rport" over UDP */
     ngx_str_t                     route_params; /* ";transport=tcp;lr>" */
     unsigned                      ssl:1;
+    unsigned                      udp:1;
     ngx_listening_t              *ls;
 } ngx_http_ims_listen_t;
 
@@ -213,6 +223,8 @@ typedef struct {
     ngx_array_t                  *issuers;          /* ngx_http_ims_issuer_t * */
     ngx_array_t                  *listens;          /* ngx_http_ims_listen_t;
                                                        first: for Via, Path */
+    ngx_http_ims_listen_t        *udp4;             /* the same over UDP, */
+    ngx_http_ims_listen_t        *udp6;             /* a family each */
     ngx_array_t                  *core_allow;       /* ngx_cidr_t */
     ngx_array_t                  *core_hosts;       /* ims_core_host */
     ngx_resolver_t               *resolver;         /* for them */
@@ -322,9 +334,15 @@ typedef struct {
 
 /* an address of a core peer, as the link table is keyed by it */
 
+/* how a core is reached: slots and datagrams between workers have the number */
+
+#define NGX_HTTP_IMS_STREAM       0      /* TCP, or TLS (ims_core_ssl) */
+#define NGX_HTTP_IMS_UDP          1
+
 typedef struct {
     ngx_sockaddr_t                sockaddr;
     socklen_t                     socklen;
+    ngx_uint_t                    transport;
 } ngx_http_ims_addr_t;
 
 
@@ -719,6 +737,9 @@ ngx_int_t ngx_http_ims_flow_check(ngx_http_ims_session_t *s);
 ngx_int_t ngx_http_ims_flow_look(ngx_http_ims_session_t *s);
 /* look anew at the flows of an identity, or (0) at all of this worker */
 void ngx_http_ims_flow_recheck(uint64_t ident);
+/* the peer that took the registration of a slot; NGX_ERROR: none is noted */
+ngx_int_t ngx_http_ims_flow_peer(const ims_flow_data_t *data,
+    ngx_http_ims_addr_t *addr);
 /* callback for ims_flow_*() */
 bool ngx_http_ims_flow_alive(void *arg, const ims_flow_worker_t *w);
 
@@ -780,6 +801,7 @@ void ngx_http_ims_reg_event_end(ngx_http_ims_session_t *s);
 /* ngx_http_ims_transaction.c: records, deadlines, sending */
 
 #define NGX_HTTP_IMS_T1           500               /* ms, RFC 3261 17 */
+#define NGX_HTTP_IMS_T2           4000
 #define NGX_HTTP_IMS_T4           5000
 
 /* which procedure a record belongs to */
@@ -788,6 +810,7 @@ void ngx_http_ims_reg_event_end(ngx_http_ims_session_t *s);
 #define NGX_HTTP_IMS_TRANS_SUBSCRIBE   3      /* the edge's own */
 #define NGX_HTTP_IMS_TRANS_TO_CORE     4
 #define NGX_HTTP_IMS_TRANS_TO_WIC      5
+#define NGX_HTTP_IMS_TRANS_HANGUP      6
 
 /* room for the sent-by of a Via, as it is part of a record's key */
 #define NGX_HTTP_IMS_SENT_BY           288
@@ -818,6 +841,7 @@ typedef struct {
     uint32_t                      expires;          /* x */
     uint32_t                      core_min;
     uint32_t                      reg_id;
+    uint32_t                      hung_up;          /* the fork with our BYE */
     uint16_t                      instance_len;     /* 0: none */
     uint16_t                      contact_len;
     uint16_t                      aor_len;
@@ -828,6 +852,7 @@ typedef struct {
     unsigned                      broken:1;         /* its link was lost */
     unsigned                      resent:1;
     unsigned                      cancelling:1;     /* in worker->cancels */
+    unsigned                      large:1;          /* by TCP for its size */
     u_char                        text[];           /* REGISTER: instance,
                                                        Contact, canonical To;
                                                        de-REGISTER: IMPU;
@@ -849,13 +874,20 @@ ngx_http_ims_trans_data_t *ngx_http_ims_trans_data(ims_trans_t *t,
 /* the record waits for an answer: it keeps a worker that is leaving */
 void ngx_http_ims_trans_pending(ims_trans_t *t);
 /*
- * Send t->request to the peer of t->data.  NGX_OK: on its way, the record's
- * deadline is set; NGX_BUSY: link full; NGX_ERROR.
+ * Send t->request to the peer of t->data by t->transport.  NGX_OK: on its way,
+ * the record's deadline is set; NGX_BUSY: link full; NGX_ERROR.
  */
 ngx_int_t ngx_http_ims_trans_send(ims_trans_t *t);
 /* a final answer was given: the record stays for 64*T1 */
 void ngx_http_ims_trans_done(ims_trans_t *t, ngx_uint_t status);
+/* when what the record waits for is over; it may be sent again before */
 void ngx_http_ims_trans_deadline(ims_trans_t *t, uint64_t at);
+/* over UDP: what was sent goes out again until it is answered */
+void ngx_http_ims_trans_repeat(ims_trans_t *t);
+/* it needs not to be sent again */
+void ngx_http_ims_trans_quiet(ims_trans_t *t);
+/* our final response to an INVITE of the core has its ACK */
+void ngx_http_ims_trans_confirmed(ims_trans_t *t);
 void ngx_http_ims_trans_free(ims_trans_t *t);
 ngx_int_t ngx_http_ims_trans_init(ngx_http_ims_worker_t *w);
 
@@ -866,24 +898,34 @@ void ngx_http_ims_from_client(ngx_http_ims_session_t *s, u_char *data,
     size_t n);
 /* a whole message read from a core link; data is writable, valid in the call */
 void ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n);
+/* a response of the core's, whichever way it came, through so many workers */
+void ngx_http_ims_core_answer(ims_sip_msg_t *m, uint32_t serial,
+    ngx_uint_t hop);
 /* a whole message that another worker handed to us */
 void ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data,
     size_t n);
 /* answer a client's request; extra: header lines, each with CRLF, or NULL */
 void ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     ngx_uint_t status, const char *reason, const char *extra);
-/* the same into w->message; the length, or 0 */
+/* the same into w->message; the length, or 0.  to_tag: none, a random one */
 size_t ngx_http_ims_write_reply(const ims_sip_msg_t *m, ngx_uint_t status,
-    const char *reason, const char *extra, ims_str_t received,
-    in_port_t port);
+    const char *reason, const char *extra, ims_str_t to_tag,
+    ims_str_t received, in_port_t port);
 /* our Via off a response */
 void ngx_http_ims_drop_via(ims_sip_edit_t *ed);
+/* which ims_listen stands in Via, Path and Record-Route towards that address */
+ngx_http_ims_listen_t *ngx_http_ims_advertised(ngx_http_ims_main_conf_t *imcf,
+    ngx_http_ims_addr_t *hop, ngx_uint_t transport);
+/* the one with "udp" that can send there, or NULL */
+ngx_http_ims_listen_t *ngx_http_ims_listen_udp(ngx_http_ims_main_conf_t *imcf,
+    struct sockaddr *sa);
 
 
 /* ngx_http_ims_peer.c: which core takes an initial REGISTER */
 
-/* ims_pass NAME: find or make the group of upstream NAME */
-ngx_http_ims_group_t *ngx_http_ims_group_add(ngx_conf_t *cf, ngx_str_t *name);
+/* ims_pass NAME [udp]: find or make the group of upstream NAME */
+ngx_http_ims_group_t *ngx_http_ims_group_add(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_uint_t transport);
 /* postconfiguration: refuse groups that are not plain round robin */
 char *ngx_http_ims_groups_check(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf);
 /* init_process: the kept synthetic request a group */
@@ -946,6 +988,14 @@ ngx_http_ims_link_t *ngx_http_ims_link_open_to(ngx_http_ims_addr_t *addr);
 ngx_int_t ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
     u_char *data, size_t n, uint64_t deadline);
 uint32_t ngx_http_ims_link_serial(ngx_http_ims_link_t *link);
+
+/*
+ * To that address over UDP, or (a slot's message) over a link.  *serial is the
+ * link's, 0 over UDP.  What ngx_http_ims_link_send() returns.
+ */
+ngx_int_t ngx_http_ims_core_send(ngx_http_ims_addr_t *addr,
+    ngx_uint_t transport, uint32_t slot, ngx_uint_t how, u_char *data,
+    size_t n, uint64_t deadline, uint32_t *serial);
 ngx_http_ims_addr_t *ngx_http_ims_link_addr(ngx_http_ims_link_t *link);
 
 /*
@@ -980,6 +1030,23 @@ void ngx_http_ims_listen_close(ngx_connection_t *c);
 /* is that address a core's (ims_core_allow)? port not compared */
 ngx_uint_t ngx_http_ims_core_allowed(ngx_http_ims_main_conf_t *imcf,
     struct sockaddr *sa);
+
+
+/* ngx_http_ims_udp.c: datagrams from and to the core */
+
+#define NGX_HTTP_IMS_UDP_REQUEST  1300    /* bytes; RFC 3261 18.1.1 */
+#define NGX_HTTP_IMS_UDP_SOCKETS  16      /* ims_listen with "udp" */
+
+/* init_process, after the events of the listening sockets; exit_process */
+ngx_int_t ngx_http_ims_udp_init(ngx_http_ims_worker_t *w);
+void ngx_http_ims_udp_exit(ngx_http_ims_worker_t *w);
+/*
+ * One datagram, from the socket of that id if there is one (0: from the one
+ * that Via names).  NGX_OK: sent, or lost as datagrams are; NGX_ERROR: it
+ * cannot be (logged); NGX_DECLINED: no socket for such an address.
+ */
+ngx_int_t ngx_http_ims_udp_send(ngx_http_ims_addr_t *to, uint32_t id,
+    u_char *data, size_t n);
 
 
 /* ngx_http_ims_ssl.c: TLS towards the core */

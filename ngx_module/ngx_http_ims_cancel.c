@@ -14,7 +14,6 @@ static void ngx_http_ims_cancel_start(ims_trans_t *t,
     const ims_sip_msg_t *m);
 static void ngx_http_ims_cancel_reason(ims_trans_t *t,
     const ims_sip_msg_t *m);
-static ngx_int_t ngx_http_ims_cancel_make(ims_trans_t *t);
 static void ngx_http_ims_cancel_write(ims_trans_t *t, size_t n);
 static ims_sip_msg_t *ngx_http_ims_cancel_sent(ims_trans_t *t);
 
@@ -141,6 +140,8 @@ ngx_http_ims_cancel_now(ims_trans_t *t)
         ngx_queue_insert_tail(&w->cancels, &d->cancel_queue);
     }
 
+    ngx_http_ims_trans_repeat(t);
+
     /* whoever does not answer it with 487 is given up */
 
     ngx_http_ims_trans_deadline(t, ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B);
@@ -149,7 +150,7 @@ ngx_http_ims_cancel_now(ims_trans_t *t)
 
 /* writes it: the same again, if it was written before */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_ims_cancel_make(ims_trans_t *t)
 {
     ptrdiff_t                   n;
@@ -163,14 +164,14 @@ ngx_http_ims_cancel_make(ims_trans_t *t)
     sent = ngx_http_ims_cancel_sent(t);
 
     if (sent == NULL) {
-        return NGX_ERROR;
+        return NGX_DECLINED;
     }
 
     n = ims_proxy_hop(w->hop, w->hop_size, sent, IMS_STR("CANCEL"),
                       ims_sip_hdr_value(sent, IMS_SIP_H_TO),
                       ims_str_set(d->reason, d->reason_len));
     if (n < 0) {
-        return NGX_ERROR;
+        return NGX_DECLINED;
     }
 
     ngx_http_ims_cancel_write(t, (size_t) n);
@@ -194,9 +195,10 @@ ngx_http_ims_cancel_again(ngx_http_ims_addr_t *addr)
     {
         d = ngx_queue_data(q, ngx_http_ims_trans_data_t, cancel_queue);
 
-        if (ngx_cmp_sockaddr(&d->peer.sockaddr.sockaddr, d->peer.socklen,
-                             &addr->sockaddr.sockaddr, addr->socklen, 1)
-            == NGX_OK)
+        if (d->trans->transport == NGX_HTTP_IMS_STREAM
+            && ngx_cmp_sockaddr(&d->peer.sockaddr.sockaddr, d->peer.socklen,
+                                &addr->sockaddr.sockaddr, addr->socklen, 1)
+               == NGX_OK)
         {
             (void) ngx_http_ims_cancel_make(d->trans);
         }
@@ -246,9 +248,9 @@ ngx_http_ims_cancel_ack(ims_trans_t *t, const ims_sip_msg_t *m)
 static void
 ngx_http_ims_cancel_write(ims_trans_t *t, size_t n)
 {
+    uint32_t                    serial;
     uint64_t                    late;
     ngx_uint_t                  how;
-    ngx_http_ims_link_t        *link;
     ngx_http_ims_worker_t      *w;
     ngx_http_ims_session_t     *s;
     ngx_http_ims_trans_data_t  *d;
@@ -257,16 +259,12 @@ ngx_http_ims_cancel_write(ims_trans_t *t, size_t n)
     d = t->data;
 
     if (t->direction == IMS_TRANS_TO_CORE) {
-        link = ngx_http_ims_link_get(&d->peer, t->slot);
+        late = ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B;
+        how = d->cancelling ? NGX_HTTP_IMS_SEND_SPARE
+                            : NGX_HTTP_IMS_SEND_ALWAYS;
 
-        if (link) {
-            late = ims_boottime_ms() + NGX_HTTP_IMS_TIMER_B;
-            how = d->cancelling ? NGX_HTTP_IMS_SEND_SPARE
-                                : NGX_HTTP_IMS_SEND_ALWAYS;
-
-            (void) ngx_http_ims_link_send(link, how, w->hop, n, late);
-        }
-
+        (void) ngx_http_ims_core_send(&d->peer, t->transport, t->slot, how,
+                                      w->hop, n, late, &serial);
         return;
     }
 

@@ -43,6 +43,8 @@ static void ngx_http_ims_core_host_ask(ngx_event_t *ev);
 static void ngx_http_ims_core_host_answer(ngx_resolver_ctx_t *ctx);
 static void ngx_http_ims_core_host_take(ngx_http_ims_core_name_t *name,
     ngx_resolver_ctx_t *ctx);
+static ngx_uint_t ngx_http_ims_core_host_transport(
+    ngx_http_ims_core_host_t *host);
 static ngx_http_ims_core_name_t *ngx_http_ims_core_host_name(
     ngx_http_ims_core_host_t *host);
 
@@ -362,11 +364,24 @@ ngx_http_ims_core_host_take(ngx_http_ims_core_name_t *name,
         ngx_memzero(addr, sizeof(ngx_http_ims_addr_t));
         ngx_memcpy(&addr->sockaddr, a->sockaddr, a->socklen);
         addr->socklen = a->socklen;
+        addr->transport = ngx_http_ims_core_host_transport(name->host);
 
         if (name->host->service.len == 0) {
             ngx_inet_set_port(&addr->sockaddr.sockaddr, name->host->port);
         }
     }
+}
+
+
+/* what the service says: what the URI says comes first, nothing else last */
+
+static ngx_uint_t
+ngx_http_ims_core_host_transport(ngx_http_ims_core_host_t *host)
+{
+    return host->service.len > 5
+           && ngx_strncasecmp(host->service.data + host->service.len - 5,
+                              (u_char *) "._udp", 5) == 0
+           ? NGX_HTTP_IMS_UDP : NGX_HTTP_IMS_STREAM;
 }
 
 

@@ -164,10 +164,17 @@ ngx_http_ims_from_core(ngx_http_ims_link_t *link, u_char *data, size_t n)
         return;
     }
 
+    ngx_http_ims_core_answer(m, ngx_http_ims_link_serial(link), 0);
+}
+
+
+void
+ngx_http_ims_core_answer(ims_sip_msg_t *m, uint32_t serial, ngx_uint_t hop)
+{
     if (!ngx_http_ims_probe_response(m)
-        && !ngx_http_ims_purge_response(ngx_http_ims_link_serial(link), m))
+        && !ngx_http_ims_purge_response(serial, m))
     {
-        ngx_http_ims_core_response(m, 0);
+        ngx_http_ims_core_response(m, hop);
     }
 }
 
@@ -187,7 +194,9 @@ ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
     if (head->kind == IMS_FLOW_DGRAM_REQUEST
         || head->kind == IMS_FLOW_DGRAM_RESPONSE)
     {
-        if (ims_sip_parse(&w->sip, data, n, IMS_SIP_STREAM, &err) != 0
+        /* a datagram of the core's may have had no Content-Length */
+
+        if (ims_sip_parse(&w->sip, data, n, IMS_SIP_WS, &err) != 0
             || w->sip.request != (head->kind == IMS_FLOW_DGRAM_REQUEST))
         {
             ngx_http_ims_count(deliver_bad);
@@ -205,7 +214,7 @@ ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
 
     case IMS_FLOW_DGRAM_RESPONSE:
 
-        if (head->serial) {
+        if (head->serial || head->transport == NGX_HTTP_IMS_UDP) {
             /* a client's, on its way out by a connection of ours */
             ngx_http_ims_ingress_out(&in, head->arg ? NGX_HTTP_IMS_SEND_SPARE
                                                     : NGX_HTTP_IMS_SEND_ALWAYS,
@@ -213,7 +222,7 @@ ngx_http_ims_from_worker(const ims_flow_dgram_t *head, u_char *data, size_t n)
             return;
         }
 
-        ngx_http_ims_core_response(&w->sip, (ngx_uint_t) head->arg);
+        ngx_http_ims_core_answer(&w->sip, 0, (ngx_uint_t) head->arg);
         return;
 
     case IMS_FLOW_DGRAM_TAKEN_OVER:
@@ -281,6 +290,14 @@ ngx_http_ims_core_response(ims_sip_msg_t *m, ngx_uint_t hop)
 
     case NGX_HTTP_IMS_TRANS_TO_CORE:
         ngx_http_ims_response_of_core(t, m);
+        break;
+
+    case NGX_HTTP_IMS_TRANS_HANGUP:
+
+        if (m->status >= 200) {
+            ngx_http_ims_trans_done(t, m->status);
+        }
+
         break;
 
     default:
@@ -358,7 +375,7 @@ ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
                   "ims session %uD: %*s answered %ui: %s", s->serial,
                   ngx_min(m->method.n, 32), m->method.p, status, reason);
 
-    n = ngx_http_ims_write_reply(m, status, reason, extra,
+    n = ngx_http_ims_write_reply(m, status, reason, extra, IMS_STR_NULL,
                                  ngx_http_ims_str(&s->connection->addr_text),
                                  ngx_inet_get_port(s->connection->sockaddr));
     if (n) {
@@ -369,8 +386,8 @@ ngx_http_ims_reply(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
 
 size_t
 ngx_http_ims_write_reply(const ims_sip_msg_t *m, ngx_uint_t status,
-    const char *reason, const char *extra, ims_str_t received,
-    in_port_t port)
+    const char *reason, const char *extra, ims_str_t to_tag,
+    ims_str_t received, in_port_t port)
 {
     u_char                  noise[8], tag[16];
     ptrdiff_t               n;
@@ -379,14 +396,17 @@ ngx_http_ims_write_reply(const ims_sip_msg_t *m, ngx_uint_t status,
 
     w = ngx_http_ims_worker;
 
-    ngx_http_ims_random(noise, sizeof(noise));
-    ims_hex_encode(tag, noise, sizeof(noise));
+    if (to_tag.n == 0) {
+        ngx_http_ims_random(noise, sizeof(noise));
+        ims_hex_encode(tag, noise, sizeof(noise));
+        to_tag = ims_str_set(tag, sizeof(tag));
+    }
 
     ngx_memzero(&r, sizeof(ims_sip_reply_t));
 
     r.status = (unsigned) status;
     r.reason = reason;
-    r.to_tag = ims_str_set(tag, sizeof(tag));
+    r.to_tag = to_tag;
     r.received = received;
     r.rport = port;
     r.extra = ims_str_z(extra ? extra : "");

@@ -751,6 +751,31 @@ ngx_http_ims_flow_recheck_all(ngx_event_t *ev)
 }
 
 
+ngx_int_t
+ngx_http_ims_flow_peer(const ims_flow_data_t *data, ngx_http_ims_addr_t *addr)
+{
+    if (data->peer_len == 0 || data->peer_len > sizeof(addr->sockaddr)) {
+        return NGX_ERROR;
+    }
+
+    ngx_memzero(addr, sizeof(ngx_http_ims_addr_t));
+    ngx_memcpy(&addr->sockaddr, data->peer, data->peer_len);
+
+    addr->socklen = data->peer_len;
+
+    /* a reload may have taken the UDP away */
+
+    if (data->peer_transport == NGX_HTTP_IMS_UDP
+        && ngx_http_ims_listen_udp(ngx_http_ims_worker->main,
+                                   &addr->sockaddr.sockaddr))
+    {
+        addr->transport = NGX_HTTP_IMS_UDP;
+    }
+
+    return NGX_OK;
+}
+
+
 bool
 ngx_http_ims_flow_alive(void *arg, const ims_flow_worker_t *w)
 {

@@ -387,6 +387,7 @@ ngx_http_ims_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_ims_loc_conf_t *ilcf = conf;
 
     ngx_str_t                 *value;
+    ngx_uint_t                 transport;
     ngx_http_core_loc_conf_t  *clcf;
 
     if (ilcf->endpoint != NGX_HTTP_IMS_IS_NOTHING) {
@@ -396,7 +397,21 @@ ngx_http_ims_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     value = cf->args->elts;
 
-    ilcf->group = ngx_http_ims_group_add(cf, &value[1]);
+    transport = NGX_HTTP_IMS_STREAM;
+
+    if (cf->args->nelts == 3) {
+
+        if (ngx_strcmp(value[2].data, "udp") != 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"ims_pass\": invalid parameter \"%V\"",
+                               &value[2]);
+            return NGX_CONF_ERROR;
+        }
+
+        transport = NGX_HTTP_IMS_UDP;
+    }
+
+    ilcf->group = ngx_http_ims_group_add(cf, &value[1], transport);
     if (ilcf->group == NULL) {
         return NGX_CONF_ERROR;
     }

@@ -23,6 +23,7 @@ typedef struct {
 } ngx_http_ims_held_request_t;
 
 
+static ngx_uint_t ngx_http_ims_held_has(const ims_sip_msg_t *m);
 static void ngx_http_ims_held_timer(ngx_event_t *ev);
 
 
@@ -44,6 +45,11 @@ ngx_http_ims_held_add(const ims_trans_ingress_t *in, const ims_sip_msg_t *m)
 
     w = ngx_http_ims_worker;
     now = ims_boottime_ms();
+
+    if (in->transport == NGX_HTTP_IMS_UDP && ngx_http_ims_held_has(m)) {
+        /* it is repeated while it waits */
+        return NGX_OK;
+    }
 
     if (ngx_http_ims_held.n == NGX_HTTP_IMS_HELD_MAX
         || (ngx_http_ims_held.retrying && ngx_http_ims_held.retrying <= now))
@@ -86,6 +92,32 @@ ngx_http_ims_held_add(const ims_trans_ingress_t *in, const ims_sip_msg_t *m)
 }
 
 
+static ngx_uint_t
+ngx_http_ims_held_has(const ims_sip_msg_t *m)
+{
+    ngx_queue_t                  *q;
+    ngx_http_ims_held_request_t  *h;
+
+    if (ngx_http_ims_held.n == 0) {
+        return 0;
+    }
+
+    for (q = ngx_queue_head(&ngx_http_ims_held.queue);
+         q != ngx_queue_sentinel(&ngx_http_ims_held.queue);
+         q = ngx_queue_next(q))
+    {
+        h = ngx_queue_data(q, ngx_http_ims_held_request_t, queue);
+
+        if (h->n == m->raw.n && ngx_memcmp(h->data, m->raw.p, h->n) == 0) {
+            ngx_http_ims_count(udp_repeated);
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /* each is tried anew as if it came now, but keeps its deadline */
 
 static void
@@ -108,7 +140,7 @@ ngx_http_ims_held_timer(ngx_event_t *ev)
         ngx_http_ims_held.n--;
         ngx_http_ims_held.retrying = h->deadline;
 
-        if (ims_sip_parse(&w->sip, h->data, h->n, IMS_SIP_STREAM, &err) == 0) {
+        if (ims_sip_parse(&w->sip, h->data, h->n, IMS_SIP_WS, &err) == 0) {
             ngx_http_ims_terminating(&h->in, &w->sip, 0);
         }
 

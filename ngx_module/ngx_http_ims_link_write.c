@@ -84,6 +84,37 @@ ngx_http_ims_link_send(ngx_http_ims_link_t *link, ngx_uint_t how,
 }
 
 
+ngx_int_t
+ngx_http_ims_core_send(ngx_http_ims_addr_t *addr, ngx_uint_t transport,
+    uint32_t slot, ngx_uint_t how, u_char *data, size_t n, uint64_t deadline,
+    uint32_t *serial)
+{
+    ngx_int_t             rc;
+    ngx_http_ims_link_t  *link;
+
+    *serial = 0;
+
+    if (transport == NGX_HTTP_IMS_UDP) {
+        rc = ngx_http_ims_udp_send(addr, 0, data, n);
+        return rc == NGX_OK ? NGX_OK : NGX_ERROR;
+    }
+
+    link = ngx_http_ims_link_get(addr, slot);
+
+    if (link == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_ims_link_send(link, how, data, n, deadline);
+
+    if (rc == NGX_OK) {
+        *serial = link->serial;
+    }
+
+    return rc;
+}
+
+
 void
 ngx_http_ims_link_write_handler(ngx_event_t *wev)
 {

@@ -8,13 +8,27 @@
 #include "ngx_http_ims.h"
 
 
-static char *ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise,
-    ngx_uint_t *ssl);
+/* what stands behind the address */
+typedef struct {
+    ngx_str_t                     advertise;
+    unsigned                      ssl:1;
+    unsigned                      udp:1;
+} ngx_http_ims_listen_params_t;
+
+
+static char *ngx_http_ims_listen_params(ngx_conf_t *cf,
+    ngx_http_ims_listen_params_t *params);
+static char *ngx_http_ims_listen_advertise(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_str_t *advertise);
 static char *ngx_http_ims_listen_add(ngx_conf_t *cf,
-    ngx_http_ims_main_conf_t *imcf, ngx_addr_t *addr, ngx_str_t *advertise,
-    ngx_uint_t ssl);
+    ngx_http_ims_main_conf_t *imcf, ngx_addr_t *addr,
+    ngx_http_ims_listen_params_t *params);
+static void ngx_http_ims_listen_texts(ngx_http_ims_listen_t *listen);
+static ngx_int_t ngx_http_ims_listen_socket(ngx_conf_t *cf,
+    ngx_http_ims_main_conf_t *imcf, ngx_http_ims_listen_t *listen);
 static ngx_int_t ngx_http_ims_listen_advertise_ok(ngx_str_t *s);
 static size_t ngx_http_ims_listen_host_len(ngx_str_t *s);
+static const char *ngx_http_ims_listens_lack(ngx_http_ims_main_conf_t *imcf);
 static ngx_int_t ngx_http_ims_listen_admit(ngx_connection_t *c);
 static void ngx_http_ims_listen_handler(ngx_connection_t *c);
 #if (NGX_SSL)
@@ -29,10 +43,11 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_ims_main_conf_t  *imcf = conf;
 
-    char        *rv;
-    ngx_str_t   *value, advertise;
-    ngx_url_t    u;
-    ngx_uint_t   i, ssl;
+    char                          *rv;
+    ngx_str_t                     *value;
+    ngx_url_t                      u;
+    ngx_uint_t                     i;
+    ngx_http_ims_listen_params_t   params;
 
     value = cf->args->elts;
 
@@ -41,15 +56,12 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     u.url = value[1];
     u.listen = 1;
 
-    ngx_str_null(&advertise);
-    ssl = 0;
-
-    rv = ngx_http_ims_listen_params(cf, &advertise, &ssl);
+    rv = ngx_http_ims_listen_params(cf, &params);
     if (rv != NGX_CONF_OK) {
         return rv;
     }
 
-    u.default_port = ssl ? 5061 : 5060;
+    u.default_port = params.ssl ? 5061 : 5060;
 
     if (ngx_parse_url(cf->pool, &u) != NGX_OK) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s in \"%V\" of the "
@@ -60,7 +72,7 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     for (i = 0; i < u.naddrs; i++) {
-        rv = ngx_http_ims_listen_add(cf, imcf, &u.addrs[i], &advertise, ssl);
+        rv = ngx_http_ims_listen_add(cf, imcf, &u.addrs[i], &params);
         if (rv != NGX_CONF_OK) {
             return rv;
         }
@@ -71,11 +83,13 @@ ngx_http_ims_listen(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
 
 static char *
-ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise,
-    ngx_uint_t *ssl)
+ngx_http_ims_listen_params(ngx_conf_t *cf,
+    ngx_http_ims_listen_params_t *params)
 {
     ngx_str_t   *value;
     ngx_uint_t   i;
+
+    ngx_memzero(params, sizeof(ngx_http_ims_listen_params_t));
 
     value = cf->args->elts;
 
@@ -83,44 +97,77 @@ ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise,
 
 #if (NGX_SSL)
         if (ngx_strcmp(value[i].data, "tls") == 0) {
-            *ssl = 1;
+            params->ssl = 1;
             continue;
         }
 #endif
 
-        if (ngx_strcmp(value[i].data, "tls") == 0
-            || ngx_strcmp(value[i].data, "udp") == 0)
-        {
+        if (ngx_strcmp(value[i].data, "tls") == 0) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "\"ims_listen\": \"%V\" is not supported yet",
-                               &value[i]);
+                               "\"ims_listen\": \"%V\" needs an nginx with "
+                               "TLS", &value[i]);
             return NGX_CONF_ERROR;
+        }
+
+        if (ngx_strcmp(value[i].data, "udp") == 0) {
+            params->udp = 1;
+            continue;
         }
 
         if (ngx_strncmp(value[i].data, "advertise=", 10) == 0) {
 
-            if (advertise->data) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "\"ims_listen\": duplicate \"advertise\"");
-                return NGX_CONF_ERROR;
-            }
-
-            advertise->data = value[i].data + 10;
-            advertise->len = value[i].len - 10;
-
-            if (ngx_http_ims_listen_advertise_ok(advertise) != NGX_OK) {
-                ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "\"ims_listen\": \"%V\" is not "
-                                   "\"advertise=HOST:PORT\"", &value[i]);
+            if (ngx_http_ims_listen_advertise(cf, &value[i],
+                                              &params->advertise)
+                != NGX_CONF_OK)
+            {
                 return NGX_CONF_ERROR;
             }
 
             continue;
+        }
+
+        if (ngx_strcmp(value[i].data, "reuseport") == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "\"ims_listen\": \"%V\" is not taken: all "
+                               "workers share one socket, so that a reload "
+                               "loses nothing", &value[i]);
+            return NGX_CONF_ERROR;
         }
 
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"ims_listen\": invalid parameter \"%V\"",
                            &value[i]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (params->ssl && params->udp) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"ims_listen %V\": \"tls\" and \"udp\" do not go "
+                           "together", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_ims_listen_advertise(ngx_conf_t *cf, ngx_str_t *value,
+    ngx_str_t *advertise)
+{
+    if (advertise->data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"ims_listen\": duplicate \"advertise\"");
+        return NGX_CONF_ERROR;
+    }
+
+    advertise->data = value->data + 10;
+    advertise->len = value->len - 10;
+
+    if (ngx_http_ims_listen_advertise_ok(advertise) != NGX_OK) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "\"ims_listen\": \"%V\" is not "
+                           "\"advertise=HOST:PORT\"", value);
         return NGX_CONF_ERROR;
     }
 
@@ -130,10 +177,9 @@ ngx_http_ims_listen_params(ngx_conf_t *cf, ngx_str_t *advertise,
 
 static char *
 ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
-    ngx_addr_t *addr, ngx_str_t *advertise, ngx_uint_t ssl)
+    ngx_addr_t *addr, ngx_http_ims_listen_params_t *params)
 {
     ngx_uint_t              i;
-    ngx_listening_t        *ls;
     ngx_http_ims_listen_t  *listen;
 
 #if (NGX_HAVE_UNIX_DOMAIN)
@@ -145,7 +191,7 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
     }
 #endif
 
-    if (advertise->len == 0 && ngx_inet_wildcard(addr->sockaddr)) {
+    if (params->advertise.len == 0 && ngx_inet_wildcard(addr->sockaddr)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "\"ims_listen %V\" needs \"advertise=HOST:PORT\": "
                            "the core must know one address of this machine",
@@ -164,9 +210,11 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
     listen = imcf->listens->elts;
 
     for (i = 0; i < imcf->listens->nelts; i++) {
-        if (ngx_cmp_sockaddr(&listen[i].sockaddr.sockaddr, listen[i].socklen,
-                             addr->sockaddr, addr->socklen, 1)
-            == NGX_OK)
+        if (listen[i].udp == params->udp
+            && ngx_cmp_sockaddr(&listen[i].sockaddr.sockaddr,
+                                listen[i].socklen, addr->sockaddr,
+                                addr->socklen, 1)
+               == NGX_OK)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "duplicate \"ims_listen\" of \"%V\"",
@@ -185,10 +233,33 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
 
     listen->socklen = addr->socklen;
     listen->addr_text = addr->name;
-    listen->advertise = advertise->len ? *advertise : addr->name;
-    listen->ssl = ssl;
+    listen->advertise = params->advertise.len ? params->advertise
+                                              : addr->name;
+    listen->ssl = params->ssl;
+    listen->udp = params->udp;
 
-    if (ssl) {
+    ngx_http_ims_listen_texts(listen);
+
+    if (ngx_http_ims_listen_socket(cf, imcf, listen) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static void
+ngx_http_ims_listen_texts(ngx_http_ims_listen_t *listen)
+{
+    if (listen->udp) {
+        ngx_str_set(&listen->transport, "UDP");
+        ngx_str_set(&listen->route_params, ";transport=udp;lr>");
+
+        /* RFC 3581: answers come to where the request came from */
+
+        ngx_str_set(&listen->via_params, ";rport");
+
+    } else if (listen->ssl) {
         ngx_str_set(&listen->transport, "TLS");
         ngx_str_set(&listen->route_params, ";transport=tls;lr>");
 
@@ -196,10 +267,21 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
         ngx_str_set(&listen->transport, "TCP");
         ngx_str_set(&listen->route_params, ";transport=tcp;lr>");
     }
+}
 
-    ls = ngx_create_listening(cf, addr->sockaddr, addr->socklen);
+
+static ngx_int_t
+ngx_http_ims_listen_socket(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
+    ngx_http_ims_listen_t *listen)
+{
+    struct sockaddr  *sa;
+    ngx_listening_t  *ls;
+
+    sa = &listen->sockaddr.sockaddr;
+
+    ls = ngx_create_listening(cf, sa, listen->socklen);
     if (ls == NULL) {
-        return NGX_CONF_ERROR;
+        return NGX_ERROR;
     }
 
     /*
@@ -210,7 +292,7 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
     ls->addr_ntop = 1;
     ls->handler = ngx_http_ims_listen_handler;
 #if (NGX_SSL)
-    if (ssl) {
+    if (listen->ssl) {
         ls->handler = ngx_http_ims_listen_ssl_handler;
     }
 #endif
@@ -219,28 +301,35 @@ ngx_http_ims_listen_add(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
     ls->log.data = &ls->addr_text;
     ls->log.handler = ngx_accept_log_error;
     ls->servers = imcf;
-    ls->keepalive = 1;
-    ls->wildcard = ngx_inet_wildcard(addr->sockaddr);
+    ls->wildcard = ngx_inet_wildcard(sa);
+
+    if (listen->udp) {
+        /* read by ngx_http_ims_udp.c: nobody is accepted */
+        ls->type = SOCK_DGRAM;
+
+    } else {
+        ls->keepalive = 1;
+    }
 
 #if (NGX_HAVE_INET6)
-    if (addr->sockaddr->sa_family == AF_INET6) {
+    if (sa->sa_family == AF_INET6) {
         ls->ipv6only = 1;
     }
 #endif
 
-    return NGX_CONF_OK;
+    return NGX_OK;
 }
 
 
 /*
- * Via, Path and Record-Route name one place, the first: the core answers there
- * if a link of ours is gone, so it is of the links' transport.
+ * Via, Path and Record-Route name one place a transport, the first: the core
+ * answers there if a link of ours is gone, so it is of the links' transport.
  */
 
 char *
 ngx_http_ims_listens_order(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf)
 {
-    ngx_uint_t              i;
+    ngx_uint_t              i, n;
     ngx_http_ims_listen_t  *listen, first;
 
     if (imcf->listens == NULL) {
@@ -251,24 +340,108 @@ ngx_http_ims_listens_order(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf)
 
     for (i = 0; i < imcf->listens->nelts; i++) {
 
-        if (listen[i].ssl == (imcf->core_ssl ? 1 : 0)) {
+        if (!listen[i].udp && listen[i].ssl == (imcf->core_ssl ? 1 : 0)) {
             first = listen[i];
             ngx_memmove(&listen[1], &listen[0],
                         i * sizeof(ngx_http_ims_listen_t));
             listen[0] = first;
 
-            return NGX_CONF_OK;
+            break;
         }
     }
 
-    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       imcf->core_ssl
-                       ? "\"ims_core_ssl on\" needs an \"ims_listen\" with "
-                         "\"tls\""
-                       : "\"ims_listen\" with \"tls\" alone needs "
-                         "\"ims_core_ssl on\"");
+    if (i == imcf->listens->nelts) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s",
+                           ngx_http_ims_listens_lack(imcf));
+        return NGX_CONF_ERROR;
+    }
 
-    return NGX_CONF_ERROR;
+    /* the first of each family: the last one taken */
+
+    n = 0;
+
+    for (i = imcf->listens->nelts; i-- > 0; /* void */) {
+
+        if (!listen[i].udp) {
+            continue;
+        }
+
+        if (++n > NGX_HTTP_IMS_UDP_SOCKETS) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "more than %d \"ims_listen\" with \"udp\": "
+                               "\"%V\"", NGX_HTTP_IMS_UDP_SOCKETS,
+                               &listen[i].addr_text);
+            return NGX_CONF_ERROR;
+        }
+
+        if (listen[i].sockaddr.sockaddr.sa_family == AF_INET) {
+            imcf->udp4 = &listen[i];
+
+        } else {
+            imcf->udp6 = &listen[i];
+        }
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static const char *
+ngx_http_ims_listens_lack(ngx_http_ims_main_conf_t *imcf)
+{
+    ngx_uint_t              i;
+    ngx_http_ims_listen_t  *listen;
+
+    if (imcf->core_ssl) {
+        return "\"ims_core_ssl on\" needs an \"ims_listen\" with \"tls\"";
+    }
+
+    listen = imcf->listens->elts;
+
+    for (i = 0; i < imcf->listens->nelts; i++) {
+        if (listen[i].ssl) {
+            return "\"ims_listen\" with \"tls\" alone needs "
+                   "\"ims_core_ssl on\"";
+        }
+    }
+
+    return "\"ims_listen\" with \"udp\" alone: large requests go by TCP, so "
+           "one without \"udp\" is needed too";
+}
+
+
+ngx_http_ims_listen_t *
+ngx_http_ims_advertised(ngx_http_ims_main_conf_t *imcf,
+    ngx_http_ims_addr_t *hop, ngx_uint_t transport)
+{
+    ngx_http_ims_listen_t  *listen;
+
+    listen = NULL;
+
+    if (transport == NGX_HTTP_IMS_UDP) {
+        listen = ngx_http_ims_listen_udp(imcf, &hop->sockaddr.sockaddr);
+    }
+
+    return listen ? listen : imcf->listens->elts;
+}
+
+
+ngx_http_ims_listen_t *
+ngx_http_ims_listen_udp(ngx_http_ims_main_conf_t *imcf, struct sockaddr *sa)
+{
+    switch (sa->sa_family) {
+
+    case AF_INET:
+        return imcf->udp4;
+
+#if (NGX_HAVE_INET6)
+    case AF_INET6:
+        return imcf->udp6;
+#endif
+
+    default:
+        return NULL;
+    }
 }
 
 

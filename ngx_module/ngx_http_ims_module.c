@@ -296,7 +296,7 @@ static ngx_command_t  ngx_http_ims_commands[] = {
     /* the edge */
 
     { ngx_string("ims_pass"),
-      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
       ngx_http_ims_pass,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -833,6 +833,8 @@ ngx_http_ims_create_main_conf(ngx_conf_t *cf)
      *     imcf->edge_secret = { 0, NULL };
      *     imcf->issuers = NULL;
      *     imcf->listens = NULL;
+     *     imcf->udp4 = NULL;
+     *     imcf->udp6 = NULL;
      *     imcf->core_ssl_protocols = 0;
      *     imcf->core_ssl_name = { 0, NULL };      and the files of TLS
      *     imcf->core_ssl_ctx = NULL;

@@ -17,9 +17,13 @@ static void ngx_http_ims_originating_start(ngx_http_ims_session_t *s,
 static ngx_int_t ngx_http_ims_originating_send(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, const ims_proxy_routes_t *routes, ims_str_t impu,
     ims_trans_t *t);
+static const char *ngx_http_ims_originating_write(ngx_http_ims_session_t *s,
+    ims_sip_msg_t *m, const ims_proxy_routes_t *routes, ims_str_t branch,
+    ims_str_t impu, ngx_http_ims_addr_t *hop, ngx_uint_t *transport,
+    size_t *n);
 static const char *ngx_http_ims_originating_edit(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, const ims_proxy_routes_t *routes, ims_str_t branch,
-    ims_str_t impu);
+    ims_str_t impu, ngx_http_ims_addr_t *hop, ngx_uint_t transport);
 static void ngx_http_ims_originating_routes(ims_sip_edit_t *ed,
     const ims_proxy_routes_t *routes);
 static const char *ngx_http_ims_originating_expires(
@@ -27,9 +31,11 @@ static const char *ngx_http_ims_originating_expires(
 static void ngx_http_ims_originating_identity(ngx_http_ims_session_t *s,
     ims_sip_edit_t *ed, ims_str_t impu);
 static void ngx_http_ims_originating_record_route(ngx_http_ims_session_t *s,
-    ims_sip_edit_t *ed);
+    ims_sip_edit_t *ed, ngx_http_ims_addr_t *hop);
 static void ngx_http_ims_originating_ack(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m);
+static void ngx_http_ims_hop_transport(ngx_http_ims_session_t *s,
+    const ims_sip_uri_t *u, ngx_uint_t transport, ngx_http_ims_addr_t *addr);
 
 
 void
@@ -238,6 +244,7 @@ ngx_http_ims_originating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     size_t                      n;
     u_char                      branch[IMS_FLOW_BRANCH_MAX];
     ims_str_t                   b, out;
+    ngx_uint_t                  transport;
     const char                 *reason;
     ngx_http_ims_worker_t      *w;
     ngx_http_ims_trans_data_t  *d;
@@ -254,7 +261,8 @@ ngx_http_ims_originating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     }
 
     b = ngx_http_ims_proxy_branch(s, m, IMS_TRANS_TO_CORE, branch);
-    reason = ngx_http_ims_originating_edit(s, m, routes, b, impu);
+    reason = ngx_http_ims_originating_write(s, m, routes, b, impu, &d->peer,
+                                            &transport, &n);
 
     if (reason) {
         ngx_http_ims_count(sip_policy);
@@ -262,8 +270,9 @@ ngx_http_ims_originating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
         return NGX_ERROR;
     }
 
-    n = ngx_http_ims_proxy_flatten(&w->edit, NGX_LOG_INFO,
-                                   s->connection->log);
+    t->transport = (uint8_t) transport;
+    d->large = transport != d->peer.transport;
+
     out = ims_str_set(w->message, n);
 
     if (n == 0 || !ims_trans_save(w->trans, &t->request, &out, 1)) {
@@ -287,18 +296,54 @@ ngx_http_ims_originating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
 }
 
 
+/*
+ * The message for that hop in w->message, and by which transport it goes there:
+ * what is too large for UDP by TCP, with a Via that says so (RFC 3261 18.1.1).
+ * NULL, or why it cannot go.
+ */
+
+static const char *
+ngx_http_ims_originating_write(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
+    const ims_proxy_routes_t *routes, ims_str_t branch, ims_str_t impu,
+    ngx_http_ims_addr_t *hop, ngx_uint_t *transport, size_t *n)
+{
+    const char  *reason;
+
+    *transport = hop->transport;
+
+    for ( ;; ) {
+        reason = ngx_http_ims_originating_edit(s, m, routes, branch, impu,
+                                               hop, *transport);
+        if (reason) {
+            return reason;
+        }
+
+        *n = ngx_http_ims_proxy_flatten(&ngx_http_ims_worker->edit,
+                                        NGX_LOG_INFO, s->connection->log);
+
+        if (*transport != NGX_HTTP_IMS_UDP || *n <= NGX_HTTP_IMS_UDP_REQUEST) {
+            return NULL;
+        }
+
+        ngx_http_ims_count(udp_large);
+        *transport = NGX_HTTP_IMS_STREAM;
+    }
+}
+
+
 static const char *
 ngx_http_ims_originating_edit(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
-    const ims_proxy_routes_t *routes, ims_str_t branch, ims_str_t impu)
+    const ims_proxy_routes_t *routes, ims_str_t branch, ims_str_t impu,
+    ngx_http_ims_addr_t *hop, ngx_uint_t transport)
 {
-    ims_str_t                parts[6];
+    ims_str_t                parts[7];
     const char              *reason;
     ims_sip_edit_t          *ed;
     ngx_http_ims_listen_t   *listen;
     ngx_http_ims_worker_t   *w;
 
     w = ngx_http_ims_worker;
-    listen = s->main->listens->elts;
+    listen = ngx_http_ims_advertised(s->main, hop, transport);
     ed = &w->edit;
 
     ims_sip_edit_init(ed, m, w->scratch, w->scratch_size);
@@ -308,13 +353,14 @@ ngx_http_ims_originating_edit(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     }
 
     parts[0] = IMS_STR("SIP/2.0/");
-    parts[1] = ngx_http_ims_str(&listen[0].transport);
+    parts[1] = ngx_http_ims_str(&listen->transport);
     parts[2] = IMS_STR(" ");
-    parts[3] = ngx_http_ims_str(&listen[0].advertise);
-    parts[4] = IMS_STR(";branch=");
-    parts[5] = branch;
+    parts[3] = ngx_http_ims_str(&listen->advertise);
+    parts[4] = ngx_http_ims_str(&listen->via_params);
+    parts[5] = IMS_STR(";branch=");
+    parts[6] = branch;
 
-    ims_sip_edit_top(ed, "Via", ims_sip_edit_cat(ed, parts, 6));
+    ims_sip_edit_top(ed, "Via", ims_sip_edit_cat(ed, parts, 7));
     ims_sip_edit_received(ed, ngx_http_ims_str(&s->connection->addr_text),
                           ngx_inet_get_port(s->connection->sockaddr));
 
@@ -327,7 +373,7 @@ ngx_http_ims_originating_edit(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     }
 
     if (ngx_http_ims_proxy_dialog(m)) {
-        ngx_http_ims_originating_record_route(s, ed);
+        ngx_http_ims_originating_record_route(s, ed, hop);
     }
 
     if (m->method_id != IMS_SIP_M_ACK) {
@@ -458,7 +504,7 @@ ngx_http_ims_originating_identity(ngx_http_ims_session_t *s,
 
 static void
 ngx_http_ims_originating_record_route(ngx_http_ims_session_t *s,
-    ims_sip_edit_t *ed)
+    ims_sip_edit_t *ed, ngx_http_ims_addr_t *hop)
 {
     size_t         n;
     u_char         token[IMS_FLOW_TOKEN_MAX];
@@ -471,7 +517,7 @@ ngx_http_ims_originating_record_route(ngx_http_ims_session_t *s,
     n = ims_flow_token_rr(s->main->flow_keys, &id, ed->m->call_id, token);
 
     ims_sip_edit_append(ed, "Record-Route",
-                        ngx_http_ims_proxy_route(ed, s->main, token, n));
+                        ngx_http_ims_proxy_route(ed, s->main, hop, token, n));
 }
 
 
@@ -485,12 +531,13 @@ ngx_http_ims_originating_ack(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 {
     size_t                  n;
     u_char                  branch[IMS_FLOW_BRANCH_MAX];
+    uint32_t                serial;
     uint64_t                late;
     ims_str_t               b;
+    ngx_uint_t              transport;
     ims_trans_t            *t;
     ims_proxy_routes_t      routes;
     ngx_http_ims_addr_t     addr;
-    ngx_http_ims_link_t    *link;
     ngx_http_ims_worker_t  *w;
 
     w = ngx_http_ims_worker;
@@ -521,19 +568,19 @@ ngx_http_ims_originating_ack(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 
     b = ngx_http_ims_proxy_branch(s, m, IMS_TRANS_TO_CORE, branch);
 
-    if (ngx_http_ims_originating_edit(s, m, &routes, b, IMS_STR_NULL)) {
+    if (ngx_http_ims_originating_write(s, m, &routes, b, IMS_STR_NULL, &addr,
+                                       &transport, &n))
+    {
         ngx_http_ims_count(sip_policy);
         return;
     }
 
-    n = ngx_http_ims_proxy_flatten(&w->edit, NGX_LOG_INFO,
-                                   s->connection->log);
-    link = n ? ngx_http_ims_link_get(&addr, s->slot) : NULL;
-
-    if (link) {
+    if (n) {
         late = ims_boottime_ms() + NGX_HTTP_IMS_FIRST_WRITE;
-        (void) ngx_http_ims_link_send(link, NGX_HTTP_IMS_SEND_SPARE,
-                                      w->message, n, late);
+
+        (void) ngx_http_ims_core_send(&addr, transport, s->slot,
+                                      NGX_HTTP_IMS_SEND_SPARE, w->message, n,
+                                      late, &serial);
     }
 }
 
@@ -541,17 +588,22 @@ ngx_http_ims_originating_ack(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 /*
  * A literal address of a URI that the core wrote, if it is one of the core's
  * (ims_core_allow); a name, if ims_core_host lists it; else the peer that took
- * the registration.
+ * the registration.  By the transport that the URI names, else by that of the
+ * registration.
  */
 
 ngx_int_t
 ngx_http_ims_next_hop(ngx_http_ims_session_t *s, ims_str_t uri,
     ngx_http_ims_addr_t *addr)
 {
-    u_char                  buf[256], *p;
-    ngx_str_t               text;
-    ims_sip_uri_t           u;
-    const ims_flow_data_t  *data;
+    u_char                buf[256], *p;
+    ngx_int_t             rc;
+    ngx_str_t             text;
+    ims_sip_uri_t         u;
+    ngx_http_ims_addr_t   peer;
+
+    rc = ngx_http_ims_flow_peer(ims_flow_peek(s->main->flows, s->slot),
+                                &peer);
 
     if (uri.n && ims_sip_uri_parse(uri, &u) && u.host.n
         && u.host.n < sizeof(buf) - 8)
@@ -566,12 +618,17 @@ ngx_http_ims_next_hop(ngx_http_ims_session_t *s, ims_str_t uri,
             if (ngx_http_ims_core_allowed(s->main,
                                           &addr->sockaddr.sockaddr))
             {
+                ngx_http_ims_hop_transport(s, &u, peer.transport, addr);
                 return NGX_OK;
             }
 
         } else if (ngx_http_ims_core_host(s->main, u.host, u.port, addr)
                    == NGX_OK)
         {
+            ngx_http_ims_hop_transport(s, &u,
+                                       addr->transport == NGX_HTTP_IMS_UDP
+                                       ? NGX_HTTP_IMS_UDP : peer.transport,
+                                       addr);
             return NGX_OK;
         }
 
@@ -580,15 +637,33 @@ ngx_http_ims_next_hop(ngx_http_ims_session_t *s, ims_str_t uri,
                       "to the registrar's peer", &text);
     }
 
-    data = ims_flow_peek(s->main->flows, s->slot);
+    *addr = peer;
 
-    if (data->peer_len == 0 || data->peer_len > sizeof(addr->sockaddr)) {
-        return NGX_ERROR;
+    return rc;
+}
+
+
+/*
+ * What the URI says, else what the caller knows.  UDP only where there is one,
+ * and never where the core is to be reached by TLS.
+ */
+
+static void
+ngx_http_ims_hop_transport(ngx_http_ims_session_t *s, const ims_sip_uri_t *u,
+    ngx_uint_t transport, ngx_http_ims_addr_t *addr)
+{
+    ims_str_t  value;
+
+    if (ims_sip_param(u->params, "transport", &value)) {
+        transport = ims_str_caseeq(value, IMS_STR("udp"))
+                    ? NGX_HTTP_IMS_UDP : NGX_HTTP_IMS_STREAM;
     }
 
-    ngx_memzero(addr, sizeof(ngx_http_ims_addr_t));
-    ngx_memcpy(&addr->sockaddr, data->peer, data->peer_len);
-    addr->socklen = data->peer_len;
+    if (s->main->core_ssl || u->scheme == IMS_SIP_URI_SIPS
+        || ngx_http_ims_listen_udp(s->main, &addr->sockaddr.sockaddr) == NULL)
+    {
+        transport = NGX_HTTP_IMS_STREAM;
+    }
 
-    return NGX_OK;
+    addr->transport = transport;
 }

@@ -16,6 +16,7 @@
 struct ngx_http_ims_group_s {
     ngx_http_upstream_srv_conf_t     *upstream;
     ngx_str_t                         name;
+    ngx_uint_t                        transport;
     u_char                           *file;     /* of the first ims_pass */
     ngx_uint_t                        line;
 
@@ -27,6 +28,10 @@ struct ngx_http_ims_group_s {
 
 static void ngx_http_ims_group_check_ports(ngx_conf_t *cf,
     ngx_http_ims_group_t *group);
+static ngx_int_t ngx_http_ims_group_check_udp(ngx_conf_t *cf,
+    ngx_http_ims_main_conf_t *imcf, ngx_http_ims_group_t *group);
+static ngx_int_t ngx_http_ims_group_check_servers(ngx_conf_t *cf,
+    ngx_http_ims_main_conf_t *imcf, ngx_http_ims_group_t *group);
 static ngx_http_request_t *ngx_http_ims_group_request(
     ngx_http_ims_worker_t *w);
 static ngx_int_t ngx_http_ims_group_begin(ngx_http_ims_group_t *group);
@@ -54,7 +59,7 @@ static ngx_int_t ngx_http_ims_peer_take(ngx_http_upstream_rr_peer_data_t *rrp,
 
 
 ngx_http_ims_group_t *
-ngx_http_ims_group_add(ngx_conf_t *cf, ngx_str_t *name)
+ngx_http_ims_group_add(ngx_conf_t *cf, ngx_str_t *name, ngx_uint_t transport)
 {
     ngx_url_t                      u;
     ngx_uint_t                     i;
@@ -86,7 +91,9 @@ ngx_http_ims_group_add(ngx_conf_t *cf, ngx_str_t *name)
     groups = imcf->groups->elts;
 
     for (i = 0; i < imcf->groups->nelts; i++) {
-        if (groups[i]->upstream == uscf) {
+        if (groups[i]->upstream == uscf
+            && groups[i]->transport == transport)
+        {
             return groups[i];
         }
     }
@@ -98,6 +105,7 @@ ngx_http_ims_group_add(ngx_conf_t *cf, ngx_str_t *name)
 
     group->upstream = uscf;
     group->name = *name;
+    group->transport = transport;
     group->file = cf->conf_file->file.name.data;
     group->line = cf->conf_file->line;
 
@@ -142,6 +150,12 @@ ngx_http_ims_groups_check(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf)
         if (group->upstream->flags & NGX_HTTP_UPSTREAM_CREATE) {
             ngx_http_ims_group_check_ports(cf, group);
         }
+
+        if (group->transport == NGX_HTTP_IMS_UDP
+            && ngx_http_ims_group_check_udp(cf, imcf, group) != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;
@@ -175,6 +189,78 @@ ngx_http_ims_group_check_ports(ngx_conf_t *cf, ngx_http_ims_group_t *group)
                       "default of \"server\": a SIP core's is mostly 5060",
                       &server[i].name, &group->name);
     }
+}
+
+
+static ngx_int_t
+ngx_http_ims_group_check_udp(ngx_conf_t *cf, ngx_http_ims_main_conf_t *imcf,
+    ngx_http_ims_group_t *group)
+{
+    if (imcf->udp4 == NULL && imcf->udp6 == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"ims_pass %V udp\" needs an \"ims_listen\" with "
+                      "\"udp\" in %s:%ui",
+                      &group->name, group->file, group->line);
+        return NGX_ERROR;
+    }
+
+    if (imcf->core_ssl) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "\"ims_pass %V udp\" and \"ims_core_ssl on\" do not go "
+                      "together: over UDP there is no TLS in %s:%ui",
+                      &group->name, group->file, group->line);
+        return NGX_ERROR;
+    }
+
+    return ngx_http_ims_group_check_servers(cf, imcf, group);
+}
+
+
+/* over UDP there is no connection that would tell an answer from a forgery */
+
+static ngx_int_t
+ngx_http_ims_group_check_servers(ngx_conf_t *cf,
+    ngx_http_ims_main_conf_t *imcf, ngx_http_ims_group_t *group)
+{
+    ngx_addr_t                  *addr;
+    ngx_uint_t                   i, k;
+    ngx_http_upstream_server_t  *server;
+
+    if (group->upstream->servers == NULL) {
+        return NGX_OK;
+    }
+
+    server = group->upstream->servers->elts;
+
+    for (i = 0; i < group->upstream->servers->nelts; i++) {
+
+        for (k = 0; k < server[i].naddrs; k++) {
+            addr = &server[i].addrs[k];
+
+            if (ngx_http_ims_listen_udp(imcf, addr->sockaddr) == NULL) {
+                ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                              "\"ims_pass %V udp\": no \"ims_listen\" with "
+                              "\"udp\" can send to \"%V\" in %s:%ui",
+                              &group->name, &addr->name, group->file,
+                              group->line);
+                return NGX_ERROR;
+            }
+
+            if (ngx_http_ims_core_allowed(imcf, addr->sockaddr)) {
+                continue;
+            }
+
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "\"ims_pass %V udp\": \"%V\" is not within "
+                          "\"ims_core_allow\", its answers would be refused "
+                          "in %s:%ui",
+                          &group->name, &addr->name, group->file,
+                          group->line);
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -272,6 +358,7 @@ ngx_http_ims_peer_choose(ngx_http_ims_group_t *group,
         ngx_memzero(addr, sizeof(ngx_http_ims_addr_t));
         ngx_memcpy(&addr->sockaddr, pc->sockaddr, pc->socklen);
         addr->socklen = pc->socklen;
+        addr->transport = group->transport;
     }
 
     ngx_http_ims_peer_put_back(group);
@@ -419,7 +506,8 @@ ngx_http_ims_peer_list(ngx_http_ims_group_t *group, ngx_http_ims_addr_t *addrs,
 
             ngx_memzero(&addrs[n], sizeof(ngx_http_ims_addr_t));
             ngx_memcpy(&addrs[n].sockaddr, peer->sockaddr, peer->socklen);
-            addrs[n++].socklen = peer->socklen;
+            addrs[n].socklen = peer->socklen;
+            addrs[n++].transport = group->transport;
         }
 
         ngx_http_upstream_rr_peers_unlock(peers);

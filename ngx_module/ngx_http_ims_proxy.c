@@ -9,13 +9,12 @@
 #include "ngx_http_ims_proxy.h"
 
 
-static void ngx_http_ims_proxy_key(ims_trans_key_t *key,
-    ngx_http_ims_session_t *s, const ims_sip_msg_t *m, ngx_uint_t direction,
+static void ngx_http_ims_proxy_key(ims_trans_key_t *key, uint32_t slot,
+    uint32_t generation, const ims_sip_msg_t *m, ngx_uint_t direction,
     u_char *buf, size_t size);
 static ims_str_t ngx_http_ims_proxy_charging(const ims_sip_msg_t *m,
     ngx_uint_t direction);
-static ims_sip_msg_t *ngx_http_ims_proxy_received(ims_trans_t *t,
-    unsigned flags);
+static ims_sip_msg_t *ngx_http_ims_proxy_received(ims_trans_t *t);
 static void ngx_http_ims_proxy_answer_client(ims_trans_t *t,
     ngx_uint_t status, const char *reason, const char *extra);
 static void ngx_http_ims_proxy_answer_core(ims_trans_t *t, ngx_uint_t status,
@@ -81,8 +80,9 @@ ngx_http_ims_proxy_scheme_ok(const ims_sip_msg_t *m)
  */
 
 static void
-ngx_http_ims_proxy_key(ims_trans_key_t *key, ngx_http_ims_session_t *s,
-    const ims_sip_msg_t *m, ngx_uint_t direction, u_char *buf, size_t size)
+ngx_http_ims_proxy_key(ims_trans_key_t *key, uint32_t slot,
+    uint32_t generation, const ims_sip_msg_t *m, ngx_uint_t direction,
+    u_char *buf, size_t size)
 {
     u_char         *p, cseq[NGX_INT64_LEN], hash[IMS_TRANS_HASH_LEN];
     ims_str_t       parts[5];
@@ -91,8 +91,8 @@ ngx_http_ims_proxy_key(ims_trans_key_t *key, ngx_http_ims_session_t *s,
     p = ngx_snprintf(buf, size, "%*s:%ud", m->via.host.n, m->via.host.p,
                      (ngx_uint_t) m->via.port);
 
-    key->slot = s->slot;
-    key->generation = s->generation;
+    key->slot = slot;
+    key->generation = generation;
     key->direction = (uint8_t) direction;
     key->branch = m->via.branch.value;
     key->sent_by = ims_str_range(buf, p);
@@ -118,14 +118,23 @@ ims_trans_t *
 ngx_http_ims_proxy_find(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     ngx_uint_t direction)
 {
-    u_char           sent_by[NGX_HTTP_IMS_SENT_BY];
-    ims_trans_key_t  key;
-
     if (s->slot == NGX_HTTP_IMS_NO_SLOT) {
         return NULL;
     }
 
-    ngx_http_ims_proxy_key(&key, s, m, direction, sent_by, sizeof(sent_by));
+    return ngx_http_ims_proxy_find_of(s->slot, s->generation, m, direction);
+}
+
+
+ims_trans_t *
+ngx_http_ims_proxy_find_of(uint32_t slot, uint32_t generation,
+    const ims_sip_msg_t *m, ngx_uint_t direction)
+{
+    u_char           sent_by[NGX_HTTP_IMS_SENT_BY];
+    ims_trans_key_t  key;
+
+    ngx_http_ims_proxy_key(&key, slot, generation, m, direction, sent_by,
+                           sizeof(sent_by));
 
     return ims_trans_find_request(ngx_http_ims_worker->trans, &key);
 }
@@ -146,11 +155,13 @@ ngx_http_ims_proxy_record(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
 
     w = ngx_http_ims_worker;
 
-    ngx_http_ims_proxy_key(&key, s, m, direction, sent_by, sizeof(sent_by));
+    ngx_http_ims_proxy_key(&key, s->slot, s->generation, m, direction, sent_by,
+                           sizeof(sent_by));
 
     rc = ngx_http_ims_trans_new(&key, &t);
 
     if (rc == IMS_TRANS_EXISTS) {
+        *tp = t;
         return NGX_DECLINED;
     }
 
@@ -171,6 +182,7 @@ ngx_http_ims_proxy_record(ngx_http_ims_session_t *s, const ims_sip_msg_t *m,
     }
 
     d->serial = s->serial;
+    d->delay = s->delay;
 
     if (charging.n) {
         d->text[0] = ';';
@@ -297,18 +309,18 @@ ngx_http_ims_proxy_access(ims_sip_edit_t *ed, ngx_http_ims_loc_conf_t *conf)
 
 ims_str_t
 ngx_http_ims_proxy_route(ims_sip_edit_t *ed, ngx_http_ims_main_conf_t *imcf,
-    const u_char *token, size_t n)
+    ngx_http_ims_addr_t *hop, const u_char *token, size_t n)
 {
     ims_str_t               parts[5];
     ngx_http_ims_listen_t  *listen;
 
-    listen = imcf->listens->elts;
+    listen = ngx_http_ims_advertised(imcf, hop, hop->transport);
 
     parts[0] = IMS_STR("<sip:");
     parts[1] = ims_str_set(token, n);
     parts[2] = IMS_STR("@");
-    parts[3] = ngx_http_ims_str(&listen[0].advertise);
-    parts[4] = ngx_http_ims_str(&listen[0].route_params);
+    parts[3] = ngx_http_ims_str(&listen->advertise);
+    parts[4] = ngx_http_ims_str(&listen->route_params);
 
     return ims_sip_edit_cat(ed, parts, 5);
 }
@@ -356,7 +368,7 @@ ngx_http_ims_proxy_answer(ims_trans_t *t, ngx_uint_t status,
 /* t->response has the request as it came in, until there is an answer */
 
 static ims_sip_msg_t *
-ngx_http_ims_proxy_received(ims_trans_t *t, unsigned flags)
+ngx_http_ims_proxy_received(ims_trans_t *t)
 {
     ims_sip_err_t           err;
     ngx_http_ims_worker_t  *w;
@@ -364,8 +376,8 @@ ngx_http_ims_proxy_received(ims_trans_t *t, unsigned flags)
     w = ngx_http_ims_worker;
 
     if (t->response == NULL
-        || ims_sip_parse(&w->kept, t->response->data, t->response->n, flags,
-                         &err)
+        || ims_sip_parse(&w->kept, t->response->data, t->response->n,
+                         IMS_SIP_WS, &err)
            != 0)
     {
         return NULL;
@@ -390,7 +402,7 @@ ngx_http_ims_proxy_answer_client(ims_trans_t *t, ngx_uint_t status,
         return;
     }
 
-    m = ngx_http_ims_proxy_received(t, IMS_SIP_WS);
+    m = ngx_http_ims_proxy_received(t);
 
     if (m) {
         ngx_http_ims_reply(s, m, status, reason, extra);
@@ -404,10 +416,12 @@ ngx_http_ims_proxy_answer_core(ims_trans_t *t, ngx_uint_t status,
 {
     ims_sip_msg_t  *m;
 
-    m = ngx_http_ims_proxy_received(t, IMS_SIP_STREAM);
+    /* a datagram may have had no Content-Length: as on a WebSocket */
+
+    m = ngx_http_ims_proxy_received(t);
 
     if (m) {
-        ngx_http_ims_ingress_reply(&t->ingress, m, status, reason, extra);
+        ngx_http_ims_ingress_reply_of(t, m, status, reason, extra);
     }
 }
 

@@ -45,6 +45,9 @@ ngx_int_t ngx_http_ims_proxy_record(ngx_http_ims_session_t *s,
 /* the record of that request, or of the INVITE of an ACK or CANCEL, or NULL */
 ims_trans_t *ngx_http_ims_proxy_find(ngx_http_ims_session_t *s,
     const ims_sip_msg_t *m, ngx_uint_t direction);
+/* the same of a flow that may have no session */
+ims_trans_t *ngx_http_ims_proxy_find_of(uint32_t slot, uint32_t generation,
+    const ims_sip_msg_t *m, ngx_uint_t direction);
 /* our branch for it, in out (IMS_FLOW_BRANCH_MAX) */
 ims_str_t ngx_http_ims_proxy_branch(ngx_http_ims_session_t *s,
     const ims_sip_msg_t *m, ngx_uint_t direction, u_char *out);
@@ -55,9 +58,10 @@ ngx_uint_t ngx_http_ims_proxy_dialog(const ims_sip_msg_t *m);
 /* P-Access-Network-Info, if the edge says where its clients are */
 void ngx_http_ims_proxy_access(ims_sip_edit_t *ed,
     ngx_http_ims_loc_conf_t *conf);
-/* "<sip:token@advertise;transport=tcp;lr>" in the editor's arena */
+/* "<sip:token@advertise;transport=tcp;lr>" for that hop, in the arena */
 ims_str_t ngx_http_ims_proxy_route(ims_sip_edit_t *ed,
-    ngx_http_ims_main_conf_t *imcf, const u_char *token, size_t n);
+    ngx_http_ims_main_conf_t *imcf, ngx_http_ims_addr_t *hop,
+    const u_char *token, size_t n);
 /* write the edited message to w->message; 0: it cannot be done (logged) */
 size_t ngx_http_ims_proxy_flatten(ims_sip_edit_t *ed, ngx_uint_t level,
     ngx_log_t *log);
@@ -130,6 +134,8 @@ void ngx_http_ims_cancel_of_core(ngx_http_ims_session_t *s,
 void ngx_http_ims_cancel_send(ims_trans_t *t);
 /* the same without a 1xx, for an INVITE that has a broken link behind it */
 void ngx_http_ims_cancel_now(ims_trans_t *t);
+/* the CANCEL itself, first or again; NGX_DECLINED: it cannot be made */
+ngx_int_t ngx_http_ims_cancel_make(ims_trans_t *t);
 /* the connection to that node was lost, and maybe what was written to it */
 void ngx_http_ims_cancel_again(ngx_http_ims_addr_t *addr);
 /* the CANCEL was answered, or its record ends */
@@ -148,6 +154,12 @@ void ngx_http_ims_hangup(ims_trans_t *t, ims_sip_msg_t *m);
 
 void ngx_http_ims_ingress_of_link(ims_trans_ingress_t *in,
     ngx_http_ims_link_t *link, const ims_sip_msg_t *m);
+/* the address that its answer goes to; of none if it is not known */
+void ngx_http_ims_ingress_address(const ims_trans_ingress_t *in,
+    ngx_http_ims_addr_t *addr);
+/* received from there, on the UDP socket of that id */
+void ngx_http_ims_ingress_of_udp(ims_trans_ingress_t *in, uint32_t socket,
+    ngx_http_ims_addr_t *from, const ims_sip_msg_t *m);
 void ngx_http_ims_ingress_of_dgram(ims_trans_ingress_t *in,
     const ims_flow_dgram_t *head, const ims_sip_msg_t *m);
 /* a response, whole, back to where the request came in; how: ..._SEND_ */
@@ -160,6 +172,17 @@ void ngx_http_ims_ingress_out(const ims_trans_ingress_t *in, ngx_uint_t how,
 void ngx_http_ims_ingress_reply(const ims_trans_ingress_t *in,
     const ims_sip_msg_t *m, ngx_uint_t status, const char *reason,
     const char *extra);
+/* the same for a request with a record */
+void ngx_http_ims_ingress_reply_of(ims_trans_t *t, const ims_sip_msg_t *m,
+    ngx_uint_t status, const char *reason, const char *extra);
+/* a response, whole, to the request of a record of the core's; how: as above */
+void ngx_http_ims_ingress_answer(ims_trans_t *t, ngx_uint_t how, u_char *data,
+    size_t n);
+/* the last of these once more; NGX_DECLINED: there is none, or not any more */
+ngx_int_t ngx_http_ims_ingress_again(ims_trans_t *t);
+/* over UDP: where the request was received from, into the Via below ours */
+void ngx_http_ims_ingress_received(const ims_trans_ingress_t *in,
+    ims_sip_edit_t *ed);
 
 
 /* ngx_http_ims_held.c: in-dialog requests for a flow without connection */

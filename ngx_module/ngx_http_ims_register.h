@@ -56,6 +56,9 @@ ngx_int_t ngx_http_ims_register_next(ngx_http_ims_session_t *s,
 /* answer the REGISTER that the record keeps */
 void ngx_http_ims_register_answer(ngx_http_ims_session_t *s, ims_trans_t *t,
     ngx_uint_t status, const char *reason, const char *extra);
+/* what Via (of that transport) and Path say to this peer of where we are */
+void ngx_http_ims_register_places(ims_reg_forward_t *f,
+    ngx_http_ims_addr_t *peer, ngx_uint_t via);
 ims_str_t ngx_http_ims_register_text(ngx_http_ims_trans_data_t *d,
     ngx_http_ims_register_text_e which);
 

@@ -109,7 +109,18 @@ ngx_http_ims_register_go(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
         return;
     }
 
-    if (ngx_http_ims_trans_send(t) != NGX_OK) {
+    rc = ngx_http_ims_trans_send(t);
+
+    if (rc == NGX_ERROR && t->transport == NGX_HTTP_IMS_UDP) {
+
+        /* no way to that peer; of a link this is told later */
+
+        s->registering = 1;
+        ngx_http_ims_register_failed(t, 503, "Core Unreachable");
+        return;
+    }
+
+    if (rc != NGX_OK) {
         ngx_http_ims_count(core_down);
         ngx_http_ims_trans_free(t);
         ngx_http_ims_register_unavailable(s, m, "Core Busy");
@@ -340,11 +351,9 @@ ngx_http_ims_register_peer(ngx_http_ims_session_t *s, ims_trans_t *t)
     d = t->data;
     data = ims_flow_peek(s->main->flows, s->slot);
 
-    if (d->tries++ == 0 && s->registered && data->peer_len
-        && data->peer_len <= sizeof(d->peer.sockaddr))
+    if (d->tries++ == 0 && s->registered
+        && ngx_http_ims_flow_peer(data, &d->peer) == NGX_OK)
     {
-        ngx_memcpy(&d->peer.sockaddr, data->peer, data->peer_len);
-        d->peer.socklen = data->peer_len;
         return NGX_OK;
     }
 
@@ -371,6 +380,7 @@ ngx_http_ims_register_note_peer(ngx_http_ims_session_t *s, ims_trans_t *t)
 
     ngx_memcpy(w->data.peer, &d->peer.sockaddr, d->peer.socklen);
     w->data.peer_len = (uint8_t) d->peer.socklen;
+    w->data.peer_transport = (uint8_t) d->peer.transport;
 
     return ngx_http_ims_flow_write(s);
 }
@@ -389,13 +399,11 @@ ngx_http_ims_register_write(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     ims_flow_id_t               id;
     ims_flow_branch_t           b;
     ims_reg_forward_t           f;
-    ngx_http_ims_listen_t      *listen;
     ngx_http_ims_worker_t      *w;
     ngx_http_ims_trans_data_t  *d;
 
     w = ngx_http_ims_worker;
     d = t->data;
-    listen = s->main->listens->elts;
 
     id.node = (uint16_t) s->main->node;
     id.slot = s->slot;
@@ -425,8 +433,6 @@ ngx_http_ims_register_write(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     f.icid = ims_str_set(icid, sizeof(icid));
     f.home = ims_str_z(w->look.home);
     f.impi = w->names.impi;
-    f.advertise = ngx_http_ims_str(&listen[0].advertise);
-    f.transport = ngx_http_ims_str(&listen[0].transport);
     f.visited = ngx_http_ims_str(&s->conf->visited_network);
     f.access_network = ngx_http_ims_str(&s->conf->access_network);
     f.received = ngx_http_ims_str(&s->connection->addr_text);
@@ -443,21 +449,62 @@ ngx_http_ims_register_write(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
         f.own_contact = ngx_http_ims_register_text(d, NGX_HTTP_IMS_REG_CONTACT);
     }
 
-    ims_sip_edit_init(&w->edit, m, w->scratch, w->scratch_size);
+    ngx_http_ims_register_places(&f, &d->peer, d->peer.transport);
+    t->transport = (uint8_t) d->peer.transport;
 
-    reason = ims_reg_forward(&w->edit, q, &f, status);
-    if (reason) {
-        return reason;
+    for ( ;; ) {
+        ims_sip_edit_init(&w->edit, m, w->scratch, w->scratch_size);
+
+        reason = ims_reg_forward(&w->edit, q, &f, status);
+        if (reason) {
+            return reason;
+        }
+
+        if (!ims_trans_save(w->trans, &t->request, w->edit.out, w->edit.nout))
+        {
+            *status = 500;
+            return "Out Of Memory";
+        }
+
+        if (t->transport != NGX_HTTP_IMS_UDP
+            || t->request->n <= NGX_HTTP_IMS_UDP_REQUEST)
+        {
+            break;
+        }
+
+        /* RFC 3261 18.1.1; the Path stays what the core is asked to use */
+
+        ngx_http_ims_count(udp_large);
+        t->transport = NGX_HTTP_IMS_STREAM;
+
+        ngx_http_ims_register_places(&f, &d->peer, t->transport);
     }
+
+    d->large = t->transport != d->peer.transport;
 
     ims_trans_set_branch(w->trans, t, f.branch, m->method);
 
-    if (!ims_trans_save(w->trans, &t->request, w->edit.out, w->edit.nout)) {
-        *status = 500;
-        return "Out Of Memory";
-    }
-
     return NULL;
+}
+
+
+void
+ngx_http_ims_register_places(ims_reg_forward_t *f, ngx_http_ims_addr_t *peer,
+    ngx_uint_t via)
+{
+    ngx_http_ims_listen_t     *listen;
+    ngx_http_ims_main_conf_t  *imcf;
+
+    imcf = ngx_http_ims_worker->main;
+
+    listen = ngx_http_ims_advertised(imcf, peer, peer->transport);
+    f->advertise = ngx_http_ims_str(&listen->advertise);
+    f->transport = ngx_http_ims_str(&listen->transport);
+
+    listen = ngx_http_ims_advertised(imcf, peer, via);
+    f->via_advertise = ngx_http_ims_str(&listen->advertise);
+    f->via_transport = ngx_http_ims_str(&listen->transport);
+    f->via_params = ngx_http_ims_str(&listen->via_params);
 }
 
 

@@ -28,9 +28,9 @@ static void ngx_http_ims_response_charging(ngx_http_ims_session_t *s,
     ims_sip_edit_t *ed, ims_trans_t *t);
 static void ngx_http_ims_response_unfit(ims_trans_t *t, ims_sip_msg_t *m);
 static size_t ngx_http_ims_response_to_client(ngx_http_ims_session_t *s,
-    ims_sip_msg_t *m);
+    ims_trans_t *t, ims_sip_msg_t *m);
 static void ngx_http_ims_response_record_route(ngx_http_ims_session_t *s,
-    ims_sip_edit_t *ed);
+    ims_trans_t *t, ims_sip_edit_t *ed);
 static void ngx_http_ims_response_dialogs(ngx_http_ims_session_t *s,
     ims_trans_t *t, ims_sip_msg_t *m);
 static void ngx_http_ims_response_state(ims_trans_t *t, ims_sip_msg_t *m);
@@ -110,8 +110,7 @@ ngx_http_ims_response_of_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
         how = m->status < 200 || t->state == IMS_TRANS_ACCEPTED
               ? NGX_HTTP_IMS_SEND_SPARE : NGX_HTTP_IMS_SEND_ALWAYS;
 
-        ngx_http_ims_ingress_send(&t->ingress, t->slot, t->generation, how,
-                                  w->message, n);
+        ngx_http_ims_ingress_answer(t, how, w->message, n);
     }
 
     ngx_http_ims_response_dialogs(s, t, m);
@@ -279,6 +278,7 @@ ngx_http_ims_response_to_core(ngx_http_ims_session_t *s, ims_trans_t *t,
     }
 
     ngx_http_ims_drop_via(ed);
+    ngx_http_ims_ingress_received(&t->ingress, ed);
 
     if (t->in_dialog) {
         ims_sip_edit_drop_id(ed, IMS_SIP_H_RECORD_ROUTE);
@@ -349,6 +349,11 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
     if (m->method_id == IMS_SIP_M_CANCEL) {
         /* of our own CANCEL */
         ngx_http_ims_cancel_done(t);
+
+        if (t->cancel_sent && m->status >= 200) {
+            ngx_http_ims_trans_quiet(t);
+        }
+
         return;
     }
 
@@ -401,7 +406,7 @@ ngx_http_ims_response_of_core(ims_trans_t *t, ims_sip_msg_t *m)
     /* 100: ours was sent at once */
 
     if (s && m->status > 100) {
-        n = ngx_http_ims_response_to_client(s, m);
+        n = ngx_http_ims_response_to_client(s, t, m);
 
         if (n == 0 && m->status >= 200) {
             ngx_http_ims_response_unfit(t, m);
@@ -435,7 +440,8 @@ ngx_http_ims_response_unfit(ims_trans_t *t, ims_sip_msg_t *m)
 
 
 static size_t
-ngx_http_ims_response_to_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
+ngx_http_ims_response_to_client(ngx_http_ims_session_t *s, ims_trans_t *t,
+    ims_sip_msg_t *m)
 {
     const char             *reason;
     ims_sip_edit_t         *ed;
@@ -456,7 +462,7 @@ ngx_http_ims_response_to_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
     ngx_http_ims_drop_via(ed);
 
     if (m->status < 300) {
-        ngx_http_ims_response_record_route(s, ed);
+        ngx_http_ims_response_record_route(s, t, ed);
     }
 
     return ngx_http_ims_proxy_flatten(ed, NGX_LOG_ERR, s->connection->log);
@@ -471,19 +477,21 @@ ngx_http_ims_response_to_client(ngx_http_ims_session_t *s, ims_sip_msg_t *m)
 
 static void
 ngx_http_ims_response_record_route(ngx_http_ims_session_t *s,
-    ims_sip_edit_t *ed)
+    ims_trans_t *t, ims_sip_edit_t *ed)
 {
-    int                   ours;
-    size_t                n;
-    u_char                token[IMS_FLOW_TOKEN_MAX];
-    unsigned              i;
-    ims_str_t             far[IMS_PROXY_ROUTES];
-    ims_flow_id_t         id;
-    ims_flow_dialog_t     dialog;
-    ims_proxy_routes_t    rr;
-    const ims_sip_msg_t  *m;
+    int                         ours;
+    size_t                      n;
+    u_char                      token[IMS_FLOW_TOKEN_MAX];
+    unsigned                    i;
+    ims_str_t                   far[IMS_PROXY_ROUTES];
+    ims_flow_id_t               id;
+    ims_flow_dialog_t           dialog;
+    ims_proxy_routes_t          rr;
+    const ims_sip_msg_t        *m;
+    ngx_http_ims_trans_data_t  *d;
 
     m = ed->m;
+    d = t->data;
 
     id.node = (uint16_t) s->main->node;
     id.slot = s->slot;
@@ -514,7 +522,8 @@ ngx_http_ims_response_record_route(ngx_http_ims_session_t *s,
 
     if (n) {
         ims_sip_edit_splice(ed, rr.value[ours],
-                            ngx_http_ims_proxy_route(ed, s->main, token, n));
+                            ngx_http_ims_proxy_route(ed, s->main, &d->peer,
+                                                     token, n));
     }
 }
 
@@ -578,6 +587,11 @@ ngx_http_ims_response_state(ims_trans_t *t, ims_sip_msg_t *m)
     }
 
     t->provisional = 1;
+
+    if (!t->cancel_sent) {
+        /* Timer A is over */
+        ims_trans_resend_stop(t);
+    }
 
     if (t->cancel_held) {
         ngx_http_ims_cancel_send(t);

@@ -7,7 +7,7 @@
  * 1 f, g).
  */
 
-#include "ngx_http_ims.h"
+#include "ngx_http_ims_register.h"
 
 
 #define NGX_HTTP_IMS_SWEEP        1000    /* ms */
@@ -185,14 +185,13 @@ ngx_http_ims_sweeper_send(uint32_t slot, uint64_t claim, ims_flow_ident_t *id)
     u_char                      noise[8], branch[16];
     ims_trans_t                *t;
     ims_trans_key_t             key;
+    ngx_http_ims_addr_t         peer;
     ngx_http_ims_worker_t      *w;
     ngx_http_ims_trans_data_t  *d;
 
     w = ngx_http_ims_worker;
 
-    if (w->data.peer_len == 0
-        || w->data.peer_len > sizeof(d->peer.sockaddr))
-    {
+    if (ngx_http_ims_flow_peer(&w->data, &peer) != NGX_OK) {
         /* should not be: the peer is written before a REGISTER is sent */
         return NGX_ERROR;
     }
@@ -225,8 +224,8 @@ ngx_http_ims_sweeper_send(uint32_t slot, uint64_t claim, ims_flow_ident_t *id)
     d->aor_len = (uint16_t) id->uri.n;
     ngx_memcpy(d->text, id->uri.p, id->uri.n);
 
-    ngx_memcpy(&d->peer.sockaddr, w->data.peer, w->data.peer_len);
-    d->peer.socklen = w->data.peer_len;
+    d->peer = peer;
+    t->transport = (uint8_t) peer.transport;
 
     if (ngx_http_ims_sweeper_write(t, id) != NGX_OK
         || ngx_http_ims_trans_send(t) != NGX_OK)
@@ -249,19 +248,18 @@ ngx_http_ims_sweeper_send(uint32_t slot, uint64_t claim, ims_flow_ident_t *id)
 static ngx_int_t
 ngx_http_ims_sweeper_write(ims_trans_t *t, ims_flow_ident_t *id)
 {
-    u_char                   branch[IMS_FLOW_BRANCH_MAX], icid[32], tag[16];
-    u_char                   token[IMS_FLOW_TOKEN_MAX], call_id[32];
-    u_char                   noise[16];
-    ptrdiff_t                n;
-    ims_str_t                text;
-    ims_flow_id_t            fid;
-    ims_flow_branch_t        b;
-    ims_reg_deregister_t     dereg;
-    ngx_http_ims_listen_t   *listen;
-    ngx_http_ims_worker_t   *w;
+    u_char                      branch[IMS_FLOW_BRANCH_MAX], icid[32], tag[16];
+    u_char                      token[IMS_FLOW_TOKEN_MAX], call_id[32];
+    u_char                      noise[16];
+    ptrdiff_t                   n;
+    ims_str_t                   text;
+    ims_flow_id_t               fid;
+    ims_flow_branch_t           b;
+    ims_reg_deregister_t        dereg;
+    ngx_http_ims_worker_t      *w;
+    ngx_http_ims_trans_data_t  *d;
 
     w = ngx_http_ims_worker;
-    listen = w->main->listens->elts;
 
     fid.node = (uint16_t) w->main->node;
     fid.slot = t->slot;
@@ -291,8 +289,6 @@ ngx_http_ims_sweeper_write(ims_trans_t *t, ims_flow_ident_t *id)
 
     dereg.f.home = ims_flow_home(&w->data);
     dereg.f.impi = ims_flow_impi(&w->data);
-    dereg.f.advertise = ngx_http_ims_str(&listen[0].advertise);
-    dereg.f.transport = ngx_http_ims_str(&listen[0].transport);
     dereg.f.branch = ims_str_set(branch,
                                  ims_flow_branch_make(w->main->flow_keys,
                                                       &fid, &b, branch));
@@ -301,7 +297,21 @@ ngx_http_ims_sweeper_write(ims_trans_t *t, ims_flow_ident_t *id)
                                                          &fid, token));
     dereg.f.icid = ims_str_set(icid, sizeof(icid));
 
+    d = t->data;
+    ngx_http_ims_register_places(&dereg.f, &d->peer, t->transport);
+
     n = ims_reg_deregister(w->message, w->message_size, &dereg);
+
+    if (t->transport == NGX_HTTP_IMS_UDP && n > NGX_HTTP_IMS_UDP_REQUEST) {
+        /* RFC 3261 18.1.1 */
+        ngx_http_ims_count(udp_large);
+        d->large = 1;
+
+        t->transport = NGX_HTTP_IMS_STREAM;
+        ngx_http_ims_register_places(&dereg.f, &d->peer, t->transport);
+
+        n = ims_reg_deregister(w->message, w->message_size, &dereg);
+    }
 
     if (n < 0) {
         return NGX_ERROR;
@@ -316,7 +326,7 @@ ngx_http_ims_sweeper_write(ims_trans_t *t, ims_flow_ident_t *id)
     }
 
     return ims_flow_write(w->main->flows, t->slot,
-                          ((ngx_http_ims_trans_data_t *) t->data)->claim,
+                          d->claim,
                           &w->data)
            == IMS_FLOW_OK ? NGX_OK : NGX_ERROR;
 }

@@ -17,6 +17,9 @@ typedef struct {
 } ngx_http_ims_target_t;
 
 
+static ngx_uint_t ngx_http_ims_terminating_confirms(
+    const ims_trans_ingress_t *in, ims_sip_msg_t *m,
+    ngx_http_ims_target_t *target, ngx_uint_t hop);
 static ngx_uint_t ngx_http_ims_terminating_target(ims_sip_msg_t *m,
     ngx_http_ims_target_t *target, const char **reason);
 static ngx_uint_t ngx_http_ims_terminating_token(ims_sip_msg_t *m,
@@ -27,6 +30,8 @@ static void ngx_http_ims_terminating_here(ngx_http_ims_session_t *s,
 static void ngx_http_ims_terminating_start(ngx_http_ims_session_t *s,
     const ims_trans_ingress_t *in, ims_sip_msg_t *m,
     ngx_http_ims_target_t *target);
+static void ngx_http_ims_terminating_again(ims_trans_t *t,
+    const ims_trans_ingress_t *in);
 static ngx_int_t ngx_http_ims_terminating_send(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, ngx_http_ims_target_t *target, ims_trans_t *t,
     const char **reason);
@@ -35,7 +40,7 @@ static const char *ngx_http_ims_terminating_edit(ngx_http_ims_session_t *s,
 static void ngx_http_ims_terminating_pop(ims_sip_edit_t *ed,
     ngx_http_ims_target_t *target);
 static void ngx_http_ims_terminating_record_route(ngx_http_ims_session_t *s,
-    ims_sip_edit_t *ed);
+    ims_sip_edit_t *ed, const ims_trans_ingress_t *in);
 static void ngx_http_ims_terminating_called(ngx_http_ims_session_t *s,
     ims_sip_msg_t *m, ims_trans_t *t);
 static void ngx_http_ims_terminating_ack(ngx_http_ims_session_t *s,
@@ -76,6 +81,12 @@ ngx_http_ims_terminating(const ims_trans_ingress_t *in, ims_sip_msg_t *m,
         return;
     }
 
+    if (m->method_id == IMS_SIP_M_ACK
+        && ngx_http_ims_terminating_confirms(in, m, &target, hop))
+    {
+        return;
+    }
+
     status = 430;
     reason = "Flow Failed";
 
@@ -112,6 +123,49 @@ refuse:
     if (m->method_id != IMS_SIP_M_ACK) {
         ngx_http_ims_ingress_reply(in, m, status, reason, NULL);
     }
+}
+
+
+/*
+ * The flow is gone, or elsewhere by now, but the worker that refused an INVITE
+ * of the core over UDP goes on saying so until it gets the ACK.
+ */
+
+static ngx_uint_t
+ngx_http_ims_terminating_confirms(const ims_trans_ingress_t *in,
+    ims_sip_msg_t *m, ngx_http_ims_target_t *target, ngx_uint_t hop)
+{
+    uint32_t                slot;
+    uint64_t                prev;
+    ims_trans_t            *t;
+    ngx_http_ims_worker_t  *w;
+
+    w = ngx_http_ims_worker;
+
+    t = ngx_http_ims_proxy_find_of(target->token.id.slot,
+                                   target->token.id.generation, m,
+                                   IMS_TRANS_TO_WIC);
+
+    if (t && t->invite) {
+        ngx_http_ims_trans_confirmed(t);
+        return 1;
+    }
+
+    slot = target->token.id.slot;
+
+    /* the key is older than the table may be: a slot that there was */
+
+    if (in->transport != NGX_HTTP_IMS_UDP || hop
+        || slot >= w->main->flows->nslots
+        || ims_flow_is_owned(ims_flow_owner(w->main->flows, slot)))
+    {
+        return 0;
+    }
+
+    prev = ims_flow_prev_owner(w->main->flows, slot);
+
+    return ngx_http_ims_terminating_elsewhere(in, m, prev, target, hop)
+           == NGX_OK;
 }
 
 
@@ -240,6 +294,8 @@ ngx_http_ims_terminating_elsewhere(const ims_trans_ingress_t *in,
     head.arg = hop + 1;
     head.worker = in->worker;
     head.serial = in->serial;
+    head.transport = in->transport;
+    head.link = in->link;
     head.addr_len = in->addr_len;
     ngx_memcpy(head.addr, in->addr, in->addr_len);
 
@@ -322,7 +378,7 @@ ngx_http_ims_terminating_start(ngx_http_ims_session_t *s,
     rc = ngx_http_ims_proxy_record(s, m, IMS_TRANS_TO_WIC, &t);
 
     if (rc == NGX_DECLINED) {
-        /* a retransmission; streams do not lose what was answered */
+        ngx_http_ims_terminating_again(t, in);
         return;
     }
 
@@ -342,7 +398,7 @@ ngx_http_ims_terminating_start(ngx_http_ims_session_t *s,
     }
 
     if (t->invite) {
-        ngx_http_ims_ingress_reply(in, m, 100, "Trying", NULL);
+        ngx_http_ims_ingress_reply_of(t, m, 100, "Trying", NULL);
     }
 
     if (ngx_http_ims_terminating_send(s, m, target, t, &reason) != NGX_OK) {
@@ -352,6 +408,27 @@ ngx_http_ims_terminating_start(ngx_http_ims_session_t *s,
     }
 
     ngx_http_ims_count(terminating);
+}
+
+
+/*
+ * A request that came before.  Streams do not lose what was answered; over UDP
+ * the last answer goes out once more (RFC 3261 17.2), but a 2xx to an INVITE,
+ * which its sender repeats (RFC 6026 7.1).
+ */
+
+static void
+ngx_http_ims_terminating_again(ims_trans_t *t, const ims_trans_ingress_t *in)
+{
+    if (in->transport != NGX_HTTP_IMS_UDP) {
+        return;
+    }
+
+    ngx_http_ims_count(udp_repeated);
+
+    if (t->state != IMS_TRANS_ACCEPTED && t->state != IMS_TRANS_CONFIRMED) {
+        (void) ngx_http_ims_ingress_again(t);
+    }
 }
 
 
@@ -376,7 +453,7 @@ ngx_http_ims_terminating_send(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     }
 
     if (ngx_http_ims_proxy_dialog(m)) {
-        ngx_http_ims_terminating_record_route(s, &w->edit);
+        ngx_http_ims_terminating_record_route(s, &w->edit, &t->ingress);
         t->record_routed = 1;
     }
 
@@ -477,14 +554,15 @@ ngx_http_ims_terminating_pop(ims_sip_edit_t *ed,
 
 static void
 ngx_http_ims_terminating_record_route(ngx_http_ims_session_t *s,
-    ims_sip_edit_t *ed)
+    ims_sip_edit_t *ed, const ims_trans_ingress_t *in)
 {
-    size_t              n;
-    u_char              token[IMS_FLOW_TOKEN_MAX];
-    ims_str_t           value;
-    ims_flow_id_t       id;
-    ims_flow_dialog_t   dialog;
-    ims_proxy_routes_t  rr;
+    size_t               n;
+    u_char               token[IMS_FLOW_TOKEN_MAX];
+    ims_str_t            value;
+    ims_flow_id_t        id;
+    ims_flow_dialog_t    dialog;
+    ims_proxy_routes_t   rr;
+    ngx_http_ims_addr_t  hop;
 
     id.node = (uint16_t) s->main->node;
     id.slot = s->slot;
@@ -504,7 +582,9 @@ ngx_http_ims_terminating_record_route(ngx_http_ims_session_t *s,
     n = ims_flow_token_rr_wic(s->main->flow_keys, IMS_FLOW_TOKEN_RR_TERM, &id,
                               &dialog, token);
 
-    value = ngx_http_ims_proxy_route(ed, s->main, token, n);
+    ngx_http_ims_ingress_address(in, &hop);
+
+    value = ngx_http_ims_proxy_route(ed, s->main, &hop, token, n);
 
     if (ed->m->count[IMS_SIP_H_RECORD_ROUTE]) {
         ims_sip_edit_before(ed, ed->m->first[IMS_SIP_H_RECORD_ROUTE],
@@ -557,10 +637,7 @@ ngx_http_ims_terminating_ack(ngx_http_ims_session_t *s, ims_sip_msg_t *m,
     if (t && t->invite) {
         /* of a non-2xx: ours was sent with that response */
 
-        if (t->state == IMS_TRANS_COMPLETED) {
-            t->state = IMS_TRANS_CONFIRMED;
-        }
-
+        ngx_http_ims_trans_confirmed(t);
         return;
     }
 

@@ -53,6 +53,7 @@ ngx_http_ims_worker_init(ngx_http_ims_worker_t *w)
         || ngx_http_ims_trans_init(w) != NGX_OK
         || ngx_http_ims_groups_init(w) != NGX_OK
         || ngx_http_ims_links_init(w) != NGX_OK
+        || ngx_http_ims_udp_init(w) != NGX_OK
         || ngx_http_ims_core_hosts_init(w) != NGX_OK
         || ngx_http_ims_pool_init(w) != NGX_OK)
     {
@@ -166,6 +167,7 @@ ngx_http_ims_worker_exit(ngx_http_ims_worker_t *w)
 
     ngx_http_ims_purge_exit(w);
     ngx_http_ims_links_exit(w);
+    ngx_http_ims_udp_exit(w);
     ngx_http_ims_delivery_exit(w);
     ngx_http_ims_pool_exit(w);
 

@@ -509,7 +509,7 @@ ims_trans_by_request(ims_trans_pool_t *p, const uint8_t *key)
 static bool
 ims_trans_is_spare(const ims_trans_t *t)
 {
-    if (t->invite && t->answered) {
+    if ((t->invite && t->answered) || t->resend_at != 0) {
         return false;
     }
 
@@ -708,6 +708,7 @@ ims_trans_free(ims_trans_pool_t *p, ims_trans_t *t)
     ims_trans_deadline(p, t, 0);
     ims_trans_drop(p, &t->request);
     ims_trans_drop(p, &t->response);
+    ims_trans_drop(p, &t->reply);
 
     t->in_use = 0;
     t->req_next = p->free;
@@ -964,6 +965,59 @@ ims_trans_save(ims_trans_pool_t *p, ims_trans_buf_t **buf,
     *buf = b;
 
     return b != NULL;
+}
+
+
+/* -- sending again ------------------------------------------------------- */
+
+void
+ims_trans_resend_start(ims_trans_t *t, uint64_t now, uint32_t t1)
+{
+    t->resend_interval = t1;
+    t->resend_at = now + t1;
+}
+
+
+void
+ims_trans_resend_next(ims_trans_t *t, uint64_t now, uint32_t max)
+{
+    /* without a maximum it is the end of the transaction that bounds it */
+
+    if (t->resend_interval <= UINT32_MAX / 2) {
+        t->resend_interval *= 2;
+    }
+
+    if (max != 0 && t->resend_interval > max) {
+        t->resend_interval = max;
+    }
+
+    t->resend_at = now + t->resend_interval;
+}
+
+
+void
+ims_trans_resend_stop(ims_trans_t *t)
+{
+    t->resend_at = 0;
+    t->resend_interval = 0;
+}
+
+
+uint64_t
+ims_trans_due(const ims_trans_t *t)
+{
+    if (t->resend_at != 0 && t->resend_at < t->until) {
+        return t->resend_at;
+    }
+
+    return t->until;
+}
+
+
+bool
+ims_trans_resend_due(const ims_trans_t *t, uint64_t now)
+{
+    return t->resend_at != 0 && t->resend_at <= now && now < t->until;
 }
 
 

@@ -156,12 +156,13 @@ struct ims_trans_s {
     uint8_t             impu[IMS_TRANS_IMPU_MAX];
 
     uint64_t            created;
-    uint64_t            until;            /* Timer B, C, F or 64*T1 */
-    uint64_t            resend_at;        /* UDP: timers A, E, G */
+    uint64_t            until;            /* Timer B, C, F, H, J or K */
+    uint64_t            resend_at;        /* UDP: timers A, E, G; 0: none */
     uint32_t            resend_interval;
 
     ims_trans_buf_t    *request;          /* ims_trans_save(): same again */
     ims_trans_buf_t    *response;
+    ims_trans_buf_t    *reply;            /* UDP: the last one sent back */
 
     void               *data;
 };
@@ -191,8 +192,8 @@ ims_trans_rc_t ims_trans_new(ims_trans_pool_t *p, const ims_trans_key_t *key,
  * Whom ims_trans_new() refused for, by limit (FLOW_LIMIT, WORKER_LIMIT), a
  * record that may be freed for it: one whose final response was passed, and
  * that is only there for what comes too late.  Never an INVITE that has a 2xx
- * or was answered by us: one may come yet.  NULL: all are needed, or none was
- * found soon.
+ * or was answered by us: one may come yet; nor one that has something to send
+ * again.  NULL: all are needed, or none was found soon.
  */
 ims_trans_t *ims_trans_spare(ims_trans_pool_t *p, const ims_trans_key_t *key,
     ims_trans_rc_t limit);
@@ -240,11 +241,33 @@ uint32_t ims_trans_expire(ims_trans_pool_t *p, uint64_t now,
     ims_trans_expire_pt cb, void *arg, uint32_t max);
 
 
+/* -- sending again over UDP (RFC 3261 17) -------------------------------- */
+
 /*
- * May what was sent be sent once more, the same bytes over another link
- * (POOL.md 1 c)?  Only before the lease's end and within half of D from the
- * look, and what is allowed now may not be written later than that either:
- * *first_write (now and the most that a message may wait) is cut to it.
+ * Timer A, E or G: what was sent at `now` is due again after t1.  It touches
+ * no deadline: the caller sets that to ims_trans_due().
+ */
+void ims_trans_resend_start(ims_trans_t *t, uint64_t now, uint32_t t1);
+
+/*
+ * It was sent again at `now`: the next time after twice the interval, which
+ * grows to max (T2), or for ever if that is 0 (Timer A).
+ */
+void ims_trans_resend_next(ims_trans_t *t, uint64_t now, uint32_t max);
+
+void ims_trans_resend_stop(ims_trans_t *t);
+
+/* When the record wants a look: resend_at, or until if that is earlier. */
+uint64_t ims_trans_due(const ims_trans_t *t);
+
+/* Is it its time to send again, and not yet its end? */
+bool ims_trans_resend_due(const ims_trans_t *t, uint64_t now);
+
+/*
+ * May what was sent be sent once more, the same bytes by a timer or over
+ * another link (POOL.md 1 c)?  Only before the lease's end and within half of
+ * D from the look, and what is allowed now may not be written later than that
+ * either: *first_write (now and the most that a message may wait) is cut to it.
  */
 bool ims_trans_again(uint64_t now, uint64_t looked, uint64_t delay,
     uint64_t end, uint64_t *first_write);

@@ -70,8 +70,11 @@ ims_reg_lines(ims_sip_edit_t *ed, const ims_reg_forward_t *f,
                 : ims_str_caseeq(f->transport, IMS_STR("tls"))
                   ? IMS_STR("tls") : IMS_STR("tcp");
 
-    l->via = IMS_REG_CAT(ed, IMS_STR("SIP/2.0/"), f->transport, IMS_STR(" "),
-                         f->advertise, IMS_STR(";branch="), f->branch);
+    l->via = IMS_REG_CAT(ed, IMS_STR("SIP/2.0/"),
+                         f->via_transport.n ? f->via_transport : f->transport,
+                         IMS_STR(" "),
+                         f->via_advertise.n ? f->via_advertise : f->advertise,
+                         f->via_params, IMS_STR(";branch="), f->branch);
 
     l->authorization = ims_reg_authorization(ed, f);
 

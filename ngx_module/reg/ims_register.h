@@ -165,8 +165,11 @@ const ims_reg_refusal_t *ims_reg_refusal(ims_reg_why_e why);
 typedef struct {
     ims_str_t   home;
     ims_str_t   impi;
-    ims_str_t   advertise;         /* HOST:PORT of Via and Path */
-    ims_str_t   transport;         /* "TCP" */
+    ims_str_t   advertise;         /* HOST:PORT of Path */
+    ims_str_t   transport;         /* "TCP", likewise */
+    ims_str_t   via_advertise;     /* of Via; none: the same */
+    ims_str_t   via_transport;     /* likewise */
+    ims_str_t   via_params;        /* ";rport", or none */
     ims_str_t   branch;
     ims_str_t   path_token;        /* empty: of no flow */
     ims_str_t   icid;

@@ -45,7 +45,7 @@ our ($ROOT, $BUILD);
 our @EXPORT = qw/
     ims_module ims_program ims_conf ims_conf_error ims_keys ims_cert
     ims_pool ims_pool_start ims_poolctl ims_core ims_core_rpc
-    ims_core_bindings ims_core_log ims_identity ims_jwt ims_claims
+    ims_udp_port ims_core_bindings ims_core_log ims_identity ims_jwt ims_claims
     ims_status ims_wait_log ims_count_log ims_run ims_spawn ims_kill ims_wait
     ims_left
 /;
@@ -131,6 +131,8 @@ sub _built {
 #   locations               more locations
 #   ssl                     https or not (default: if ims_cert() was called)
 #   advertise
+#   udp                     1: ims_listen with "udp" beside the other one, at
+#                           the same port, and ims_pass with it
 
 sub ims_conf {
     my ($t, %o) = @_;
@@ -176,6 +178,13 @@ sub ims_conf {
     my $advertise = $o{advertise} // '127.0.0.1:8070';
     my $core = $o{core} // 'server 127.0.0.1:8060;';
     my $token = $o{token} // 'optional';
+    my $udp = '';
+
+    if ($o{udp}) {
+        $part{http} .= "ims_listen 127.0.0.1:8070 udp advertise=$advertise;";
+        $udp = ' udp';
+        ims_udp_port(8070);
+    }
 
     return <<"END";
 $globals
@@ -218,7 +227,7 @@ $listen_ssl
         }
 
         location = /ims/ws {
-            ims_pass           core;
+            ims_pass           core$udp;
             ims_accept_issuer  site;
             ims_token          $token;
             $part{ws}
@@ -232,6 +241,23 @@ $listen_ssl
     }
 }
 END
+}
+
+
+# The harness holds UDP at a port that it gave for TCP. A program under test may
+# have that too, while others still find it taken: both sides say SO_REUSEADDR,
+# and what is connected to nobody's port hears nothing.
+
+sub ims_udp_port {
+    my ($number) = @_;
+
+    my $held = Test::Nginx::port($number, socket => 1);
+
+    $held->sockopt(Socket::SO_REUSEADDR, 1);
+    $held->connect(Socket::pack_sockaddr_in(1,
+        Socket::inet_aton('127.0.0.1')));
+
+    return Test::Nginx::port($number);
 }
 
 
@@ -405,8 +431,8 @@ sub _poolctl_must {
 
 
 # Kamailio as the core, from conf/kamailio. %o: port (the real number;
-# default that of 8060), name, defines (list, "NAME=value"). Its process id
-# is returned.
+# default that of 8060), name, defines (list, "NAME=value"), udp. Its process
+# id is returned.
 
 sub ims_core {
     my ($t, %o) = @_;
@@ -419,6 +445,12 @@ sub ims_core {
 
     mkdir $dir;
     unlink "$dir/rpc.sock";
+
+    if ($o{udp}) {
+        ims_udp_port(8060) unless $o{port};
+        push @{$o{defines}}, "CORE_LISTEN_UDP=udp:127.0.0.1:$port",
+            'CORE_TRANSPORT=udp';
+    }
 
     my $pid = ims_spawn($t, "$name.log", 'kamailio',
         '-f', "$ROOT/conf/kamailio/kamailio.cfg", '-DD', '-E',

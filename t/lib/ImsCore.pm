@@ -11,6 +11,10 @@ package ImsCore;
 #   my $other = $core->connect(port(8070));      # to the edge's ims_listen
 #   $other->print($text);  $core->close($link);
 #
+# With udp => 1 it takes datagrams at the same port as well.  The link of one
+# is where it came from: answers go there, or what a test sends to it;
+# datagrams(PORT) is the link to a port of the edge's.
+#
 # With tls => { options of IO::Socket::SSL } it takes connections over TLS;
 # connect(PORT, options) opens one.  One that fails is kept as the last error:
 # $core->{tls_error}.
@@ -21,11 +25,12 @@ use warnings;
 use IO::Select;
 use IO::Socket::IP;
 use ImsSip;
+use Socket qw/ getaddrinfo AI_NUMERICHOST SOCK_DGRAM /;
 use Test::Nginx ();
 use Time::HiRes qw/ time /;
 
 
-# %o: host (127.0.0.1, or ::1), tls
+# %o: host (127.0.0.1, or ::1), tls, udp
 
 sub new {
     my ($class, $port, %o) = @_;
@@ -36,9 +41,35 @@ sub new {
         Proto => 'tcp', LocalHost => $host, LocalPort => $port, Listen => 64,
         ReuseAddr => 1) or die "listen on $host $port: $!\n";
 
-    return bless { listen => $listen, buf => {}, queue => [], port => $port,
-                   host => $host, tls => $o{tls},
-                   accepted => 0, sel => IO::Select->new($listen) }, $class;
+    my $self = bless { listen => $listen, buf => {}, queue => [],
+                       port => $port, host => $host, tls => $o{tls},
+                       accepted => 0, sel => IO::Select->new($listen) },
+        $class;
+
+    if ($o{udp}) {
+        $self->{udp} = udp_socket($host, $port);
+        $self->{sel}->add($self->{udp});
+    }
+
+    return $self;
+}
+
+
+# The harness holds the other protocol's socket at each of its ports, so that
+# nobody else takes them: that is the one.
+
+sub udp_socket {
+    my ($host, $port) = @_;
+
+    if ($host eq '127.0.0.1') {
+        for my $number (8060 .. 8069) {
+            return Test::Nginx::port($number, socket => 1)
+                if Test::Nginx::port($number) == $port;
+        }
+    }
+
+    return IO::Socket::IP->new(Proto => 'udp', LocalHost => $host,
+        LocalPort => $port) // die "UDP $host $port: $!\n";
 }
 
 
@@ -54,7 +85,9 @@ sub request {
         return () if $left <= 0;
 
         for my $s ($self->{sel}->can_read($left)) {
-            $s == $self->{listen} ? $self->_accept() : $self->_read($s);
+            $s == $self->{listen} ? $self->_accept()
+                : $s == ($self->{udp} // 0) ? $self->_datagram()
+                : $self->_read($s);
         }
     }
 
@@ -89,6 +122,9 @@ sub send {
 
     Test::Nginx::log_out($text);
 
+    return CORE::send($link->{socket}, $text, 0, $link->{to})
+        if ref $link eq 'ImsCore::Datagrams';
+
     # TLS takes a record at a time
 
     for (my $done = 0; $done < length $text; ) {
@@ -120,6 +156,20 @@ sub connect {
 }
 
 
+# %o: socket, another one than the core's own
+
+sub datagrams {
+    my ($self, $port, %o) = @_;
+
+    my ($error, $to) = getaddrinfo($self->{host}, $port,
+        { socktype => SOCK_DGRAM, flags => AI_NUMERICHOST });
+    die "$error\n" if $error;
+
+    return bless { socket => $o{socket} // $self->{udp}, to => $to->{addr} },
+        'ImsCore::Datagrams';
+}
+
+
 sub close {
     my ($self, $link) = @_;
 
@@ -142,7 +192,21 @@ sub deaf {
 sub links {
     my ($self) = @_;
 
-    return grep { $_ != $self->{listen} } $self->{sel}->handles();
+    return grep { $_ != $self->{listen} && $_ != ($self->{udp} // 0) }
+        $self->{sel}->handles();
+}
+
+
+# one datagram is one message
+
+sub _datagram {
+    my ($self) = @_;
+
+    my $from = $self->{udp}->recv(my $text, 65536) // return;
+
+    Test::Nginx::log_in($text);
+    push @{$self->{queue}}, [sip_parse($text), bless({
+        socket => $self->{udp}, to => $from }, 'ImsCore::Datagrams')];
 }
 
 

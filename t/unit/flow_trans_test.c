@@ -264,6 +264,13 @@ spare_records(void **state)
     assert_ptr_equal(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT), second);
     assert_ptr_equal(ims_trans_spare(p, &k, IMS_TRANS_WORKER_LIMIT), second);
 
+    /* it has something to send again */
+
+    second->resend_at = 1;
+    assert_null(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT));
+    assert_null(ims_trans_spare(p, &k, IMS_TRANS_WORKER_LIMIT));
+    second->resend_at = 0;
+
     second->state = IMS_TRANS_COMPLETED;
     second->answered = 1;
     assert_ptr_equal(ims_trans_spare(p, &k, IMS_TRANS_FLOW_LIMIT), second);
@@ -601,6 +608,167 @@ sent_again(void **state)
 }
 
 
+/* when what is resent by `next` goes out until `until`, in ms from the start */
+
+static unsigned
+resent_at(ims_trans_t *t, uint32_t max, uint64_t *at, unsigned n)
+{
+    uint64_t  now;
+    unsigned  i;
+
+    for (i = 0; i < n; i++) {
+        now = ims_trans_due(t);
+
+        if (!ims_trans_resend_due(t, now)) {
+            break;
+        }
+
+        at[i] = now - 1000;
+        ims_trans_resend_next(t, now, max);
+    }
+
+    return i;
+}
+
+
+/* RFC 3261 17.1.1.2: an INVITE goes out seven times before Timer B */
+
+static void
+timer_a(void **state)
+{
+    unsigned     i;
+    uint64_t     at[16];
+    ims_trans_t  t;
+
+    static const uint64_t  due[] = { 500, 1500, 3500, 7500, 15500, 31500 };
+
+    (void) state;
+
+    memset(&t, 0, sizeof(t));
+    t.until = 1000 + 64 * 500;
+
+    assert_false(ims_trans_resend_due(&t, 1500));
+    assert_int_equal(ims_trans_due(&t), t.until);
+
+    ims_trans_resend_start(&t, 1000, 500);
+    assert_false(ims_trans_resend_due(&t, 1499));
+    assert_true(ims_trans_resend_due(&t, 1500));
+
+    assert_int_equal(resent_at(&t, 0, at, 16), 6);
+
+    for (i = 0; i < 6; i++) {
+        assert_int_equal(at[i], due[i]);
+    }
+
+    assert_int_equal(ims_trans_due(&t), t.until);
+}
+
+
+/* 17.1.2.2 and 17.2.1, Timers E and G: twice as long, up to T2 */
+
+static void
+timer_e(void **state)
+{
+    unsigned     i;
+    uint64_t     at[16];
+    ims_trans_t  t;
+
+    static const uint64_t  due[] = {
+        500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500
+    };
+
+    (void) state;
+
+    memset(&t, 0, sizeof(t));
+    t.until = 1000 + 64 * 500;
+
+    ims_trans_resend_start(&t, 1000, 500);
+
+    assert_int_equal(resent_at(&t, 4000, at, 16), 10);
+
+    for (i = 0; i < 10; i++) {
+        assert_int_equal(at[i], due[i]);
+    }
+
+    /* one that was late counts from when it was sent */
+
+    ims_trans_resend_start(&t, 1000, 500);
+    ims_trans_resend_next(&t, 1700, 4000);
+    assert_int_equal(t.resend_at, 2700);
+
+    /* "Proceeding": T2 from then on */
+
+    t.resend_interval = 4000;
+    ims_trans_resend_next(&t, 3000, 4000);
+    assert_int_equal(t.resend_at, 7000);
+
+    ims_trans_resend_stop(&t);
+    assert_false(ims_trans_resend_due(&t, 7000));
+    assert_int_equal(ims_trans_due(&t), t.until);
+}
+
+
+/* an interval without a maximum does not wrap into a short one */
+
+static void
+timer_end(void **state)
+{
+    unsigned     i;
+    uint32_t     before;
+    ims_trans_t  t;
+
+    (void) state;
+
+    memset(&t, 0, sizeof(t));
+    t.until = UINT64_MAX;
+
+    ims_trans_resend_start(&t, 1000, 500);
+
+    for (i = 0; i < 64; i++) {
+        before = t.resend_interval;
+        ims_trans_resend_next(&t, ims_trans_due(&t), 0);
+        assert_true(t.resend_interval >= before);
+    }
+
+    /* at the end nothing is sent, even if it was due first */
+
+    t.until = t.resend_at + 5;
+    assert_true(ims_trans_resend_due(&t, t.until - 1));
+    assert_false(ims_trans_resend_due(&t, t.until));
+    assert_int_equal(ims_trans_due(&t), t.resend_at);
+}
+
+
+/* the last answer is the record's, and goes with it */
+
+static void
+kept_reply(void **state)
+{
+    ims_str_t          text;
+    ims_trans_t       *t;
+    ims_trans_key_t    k;
+    ims_trans_pool_t  *p;
+    ims_trans_stat_t   before, after;
+
+    p = *state;
+
+    k = key(1, "b1", "INVITE");
+    assert_int_equal(ims_trans_new(p, &k, &t), IMS_TRANS_OK);
+    assert_null(t->reply);
+
+    text = IMS_STR("SIP/2.0 100 Trying");
+    assert_true(ims_trans_save(p, &t->reply, &text, 1));
+    text = IMS_STR("SIP/2.0 486 Busy Here");
+    assert_true(ims_trans_save(p, &t->reply, &text, 1));
+    assert_memory_equal(t->reply->data, text.p, text.n);
+
+    ims_trans_stat(p, &before);
+    ims_trans_free(p, t);
+    ims_trans_stat(p, &after);
+    assert_true(after.cached > before.cached);
+}
+
+
 #define with_pool(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -613,6 +781,10 @@ main(void)
         with_pool(spare_records),
         with_pool(deadlines),
         cmocka_unit_test(sent_again),
+        cmocka_unit_test(timer_a),
+        cmocka_unit_test(timer_e),
+        cmocka_unit_test(timer_end),
+        with_pool(kept_reply),
         with_pool(buffers),
         with_pool(steady),
         with_pool(hashes),

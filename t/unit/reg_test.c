@@ -1023,6 +1023,39 @@ test_forward_options(void **state)
 }
 
 
+/* too large for UDP: the Via says TCP, the Path stays (RFC 3261 18.1.1) */
+
+static void
+test_forward_udp(void **state)
+{
+    ims_reg_forward_t  f;
+
+    (void) state;
+
+    read_ok(CONTACT_H);
+    forward_conf(&f);
+    f.transport = IMS_STR("UDP");
+    f.via_params = IMS_STR(";rport");
+    forward(&f, NULL);
+
+    assert_non_null(strstr((char *) out,
+        "Via: SIP/2.0/UDP edge.ims.example:5070;rport;branch="));
+    assert_non_null(strstr((char *) out,
+        "@edge.ims.example:5070;transport=udp;lr;ob>\r\n"));
+
+    read_ok(CONTACT_H);
+    f.via_transport = IMS_STR("TCP");
+    f.via_advertise = IMS_STR("edge.ims.example:5071");
+    f.via_params = IMS_STR("");
+    forward(&f, NULL);
+
+    assert_non_null(strstr((char *) out,
+        "Via: SIP/2.0/TCP edge.ims.example:5071;branch="));
+    assert_non_null(strstr((char *) out,
+        "@edge.ims.example:5070;transport=udp;lr;ob>\r\n"));
+}
+
+
 static void
 test_forward_star(void **state)
 {
@@ -1370,6 +1403,7 @@ main(void)
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_forward_bare),
         cmocka_unit_test(test_forward_options),
+        cmocka_unit_test(test_forward_udp),
         cmocka_unit_test(test_forward_star),
         cmocka_unit_test(test_forward_refused),
         cmocka_unit_test(test_answer_contact),
