@@ -164,7 +164,8 @@ ngx_http_ims_terminating_confirms(const ims_trans_ingress_t *in,
 
     prev = ims_flow_prev_owner(w->main->flows, slot);
 
-    return ngx_http_ims_terminating_elsewhere(in, m, prev, target, hop)
+    return ngx_http_ims_terminating_elsewhere(in, m, prev, &target->token.id,
+                                              hop)
            == NGX_OK;
 }
 
