@@ -92,7 +92,9 @@ $c->send(sip_reply($m, 200, 'OK', to_tag => 'me'));
 like(sip_header($m, 'Via'), qr/;rport=${\port(8060)}\b/, 'its answer: rport');
 like(sip_header($m, 'Via'), qr/;received=::1\b/, 'received');
 
+$core->{answers} = 'OPTIONS';
 my $d = ImsCall->calls($c, $core, until => 'invite');
+$core->{answers} = undef;
 is($d->{invite}{method}, 'INVITE', 'INVITE');
 like($d->{core_route}, qr/\@$at;transport=udp;lr>/, 'Record-Route');
 $core->reply($d->{link}, $d->{invite}, 603, 'Decline', to_tag => 'far');

@@ -15,6 +15,9 @@ package ImsCore;
 # is where it came from: answers go there, or what a test sends to it;
 # datagrams(PORT) is the link to a port of the edge's.
 #
+# While $core->{answers} names a method, requests of it are answered 200 and not
+# told: for probes, which come whenever they come.
+#
 # With tls => { options of IO::Socket::SSL } it takes connections over TLS;
 # connect(PORT, options) opens one.  One that fails is kept as the last error:
 # $core->{tls_error}.
@@ -80,7 +83,14 @@ sub request {
 
     my $end = time() + ($seconds // 5);
 
-    until (@{$self->{queue}}) {
+    while (1) {
+        while (my $got = shift @{$self->{queue}}) {
+            my ($m, $link) = @$got;
+
+            return @$got if ($m->{method} // '') ne ($self->{answers} // '-');
+            $self->reply($link, $m, 200, 'OK');
+        }
+
         my $left = $end - time();
         return () if $left <= 0;
 
@@ -90,8 +100,6 @@ sub request {
                 : $self->_read($s);
         }
     }
-
-    return @{shift @{$self->{queue}}};
 }
 
 
