@@ -38,11 +38,11 @@ $t->run_daemon(\&dns_daemon, $t, $dns, $node);
 $t->waitforfile($t->testdir() . '/dns.ready');
 
 $t->write_file_expand('nginx.conf', ims_conf($t, http => <<"END"));
-    resolver       127.0.0.1:$dns ipv6=off;
-    ims_core_host  fixed.ims.example    127.0.0.1:$node;
-    ims_core_host  by-dns.ims.example   resolve port=$node;
+    resolver       127.0.0.1:%%PORT_8980_UDP%% ipv6=off;
+    ims_core_host  fixed.ims.example    127.0.0.1:8061;
+    ims_core_host  by-dns.ims.example   resolve port=%%PORT_8061%%;
     ims_core_host  by-srv.ims.example   resolve service=_sip._tcp;
-    ims_core_host  outside.ims.example  resolve port=$node;
+    ims_core_host  outside.ims.example  resolve port=%%PORT_8061%%;
     ims_core_host  nowhere.ims.example  resolve;
 END
 $t->run();

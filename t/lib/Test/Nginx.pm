@@ -457,12 +457,13 @@ sub write_file_expand {
         TESTDIR => sub { $self->{dir} },
     );
 
-    $content =~ s/%%(\w+?)%%/
-        $text{$1} ? $text{$1}->()
+    # in one pass: what comes out of it is no nominal port any more
+
+    $content =~ s/%%(\w+?)%%|127\.0\.0\.1:(8\d\d\d)/
+        defined $2 ? '127.0.0.1:' . port($2)
+        : $text{$1} ? $text{$1}->()
         : $1 =~ m{^PORT_(\d+)(_UDP)?$} ? port($1, udp => defined $2)
         : "%%$1%%"/gex;
-
-    $content =~ s/127\.0\.0\.1:(8\d\d\d)/'127.0.0.1:' . port($1)/ge;
 
     return $self->write_file($name, $content);
 }
