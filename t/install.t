@@ -12,6 +12,7 @@ use strict;
 
 use Test::More;
 
+use Cwd qw/ abs_path /;
 use File::Temp qw/ tempdir /;
 use FindBin;
 use lib "$FindBin::Bin/lib";
@@ -25,7 +26,7 @@ select STDOUT; $| = 1;
 
 my $top = "$FindBin::Bin/..";
 my $dir = tempdir('ims-install-XXXXXXXX', TMPDIR => 1, CLEANUP => 1);
-my $out = ImsPool->mgr() =~ s{/[^/]*$}{}r;
+my $out = abs_path(ImsPool->mgr() =~ s{/[^/]*$}{}r);
 
 sub slurp {
 	open my $f, '<', $_[0] or die "$_[0]: $!";
