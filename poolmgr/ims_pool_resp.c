@@ -13,6 +13,8 @@
 /* "*" or "$", digits, CR LF: seven digits are more than any limit needs */
 #define RESP_HEAD_MAX  (1 + 7 + 2)
 
+#define RESP_DECIMAL   20       /* digits of a u64 */
+
 
 static int resp_head(const uint8_t *p, size_t n, uint8_t kind, uint32_t *v,
     size_t *used);
@@ -231,15 +233,41 @@ resp_line(ims_resp_buf_t *b, char kind, const char *line)
 }
 
 
+/*
+ * An answer is thirty numbers and little more, so they are not left to printf:
+ * that was a tenth of what a lease costs the daemon.
+ */
+static size_t
+resp_decimal(char *text, uint64_t n)
+{
+    char    digits[RESP_DECIMAL];
+    size_t  i;
+
+    i = sizeof(digits);
+
+    do {
+        digits[--i] = (char) ('0' + n % 10);
+        n /= 10;
+    } while (n != 0);
+
+    memcpy(text, digits + i, sizeof(digits) - i);
+
+    return sizeof(digits) - i;
+}
+
+
 static void
 resp_number(ims_resp_buf_t *b, char kind, uint64_t n)
 {
-    int   len;
-    char  text[32];
+    size_t  len;
+    char    text[1 + RESP_DECIMAL + 2];
 
-    len = snprintf(text, sizeof(text), "%c%llu\r\n", kind,
-                   (unsigned long long) n);
-    ims_resp_raw(b, text, (size_t) len);
+    text[0] = kind;
+    len = 1 + resp_decimal(text + 1, n);
+    text[len++] = '\r';
+    text[len++] = '\n';
+
+    ims_resp_raw(b, text, len);
 }
 
 
@@ -300,9 +328,7 @@ ims_resp_bulk_z(ims_resp_buf_t *b, const char *z)
 void
 ims_resp_bulk_u64(ims_resp_buf_t *b, uint64_t n)
 {
-    int   len;
-    char  text[24];
+    char  text[RESP_DECIMAL];
 
-    len = snprintf(text, sizeof(text), "%llu", (unsigned long long) n);
-    ims_resp_bulk(b, ims_str_set(text, (size_t) len));
+    ims_resp_bulk(b, ims_str_set(text, resp_decimal(text, n)));
 }
