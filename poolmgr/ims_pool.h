@@ -55,8 +55,8 @@
 
 
 #define IMS_POOL_MAGIC          "ims-pool"
-#define IMS_POOL_SCHEMA         1      /* of rows written by this version */
-#define IMS_POOL_MIN_READER     1      /* oldest reader that understands them */
+#define IMS_POOL_SCHEMA         2      /* of rows written by this version */
+#define IMS_POOL_MIN_READER     2      /* oldest reader that understands them */
 
 #define IMS_POOL_SESSIONS       4      /* room in a record */
 #define IMS_POOL_IMPUS          16     /* of one identity */
@@ -153,7 +153,10 @@ typedef struct {
  *
  * end is the latest of the sessions' ends.  A lease that ended early has no
  * session; that of a pool per=session keeps its only one, with the lease's
- * end, since it is part of the key of the holder's row in `user`.
+ * end, since it tells which session of its holder may return.
+ *
+ * Renewals that raise nothing but an end are not written here but in `renewal`:
+ * those numbered above `renewed` are to be added to what a row says.
  */
 typedef struct {
     uint64_t            ident;      /* block u32 << 32 | index u32 */
@@ -171,14 +174,40 @@ typedef struct {
     uint64_t            start_wall;
     uint64_t            avail;      /* time in this identity's row of `avail`;
                                        UINT64_MAX: not to be given */
+    uint64_t            renewed;    /* number of the last commit of which
+                                       renewals are in here */
     uint32_t            import_no;
     uint16_t            flags;
     uint16_t            nsession;
     ims_pool_session_t  session[IMS_POOL_SESSIONS];
 } ims_pool_rec_t;
 
-_Static_assert(sizeof(ims_pool_rec_t) == 120 + IMS_POOL_SESSIONS * 16,
+_Static_assert(sizeof(ims_pool_rec_t) == 128 + IMS_POOL_SESSIONS * 16,
                "a record has no holes");
+
+
+/*
+ * Tree `renewal`, key the number of a commit (u64) and of a part (u16): up to
+ * IMS_POOL_RENEWALS_ROW of the renewals that the commit made, one a session; so
+ * few that a row needs no pages of its own.  A renewal counts if its number is
+ * above the record's `renewed`, the record has that lease, and a session s of
+ * it that sid; then
+ *
+ *   s.end = max(s.end, end)     promised = max(promised, end)
+ *   end = max(end, s.end)       rest = max(rest, promised + linger)
+ *
+ * so that one which is missed makes a lease shorter, never longer.
+ */
+typedef struct {
+    uint64_t  ident;
+    uint64_t  lease;
+    uint64_t  sid;
+    uint64_t  end;              /* PT */
+} ims_pool_renewal_t;
+
+_Static_assert(sizeof(ims_pool_renewal_t) == 32, "no holes");
+
+#define IMS_POOL_RENEWALS_ROW   60
 
 
 #define IMS_POOL_PER_USER       0
@@ -264,10 +293,13 @@ typedef struct {
     uint32_t          flags;
     uint64_t          pid_ns;           /* of the pool manager */
     uint64_t          time_ns;
+    uint64_t          renew_first;      /* older renewals are in the records */
+    uint64_t          renew_mid;        /* those before it are on their way */
+    uint64_t          renew_last;       /* number of the last commit */
     ims_pool_ptrow_t  clock;
 } ims_pool_state_t;
 
-_Static_assert(sizeof(ims_pool_state_t) == 184, "the state has no holes");
+_Static_assert(sizeof(ims_pool_state_t) == 208, "the state has no holes");
 
 
 typedef enum {
@@ -316,16 +348,6 @@ typedef struct {
 } ims_pool_hist_t;
 
 _Static_assert(sizeof(ims_pool_hist_t) == 88, "no holes");
-
-
-/* Tree `user`, key user hash and pool, and the session in a pool per=session */
-typedef struct {
-    uint8_t   user[IMS_POOL_HOLDER_LEN];
-    uint32_t  pool;
-    uint32_t  hash_key;
-    uint64_t  session;          /* 0: per=user */
-    uint64_t  ident;
-} ims_pool_user_t;
 
 
 /*
@@ -398,10 +420,10 @@ typedef enum {
     IMS_POOL_T_POOL,
     IMS_POOL_T_POOLNAME,
     IMS_POOL_T_IDENT,
+    IMS_POOL_T_RENEWAL,
     IMS_POOL_T_NAME,
     IMS_POOL_T_URI,
     IMS_POOL_T_AVAIL,
-    IMS_POOL_T_USER,
     IMS_POOL_T_HIST,
     IMS_POOL_T_FEED,
     IMS_POOL_T_REG,

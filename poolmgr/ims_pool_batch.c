@@ -10,6 +10,7 @@
 
 
 #define IMS_POOL_TICK_ROWS   1000
+#define IMS_POOL_TICK_FOLD   200
 
 
 /* largest value: a row of `name` or `pool` and its CRC */
@@ -53,6 +54,8 @@ ims_pool_begin(ims_pool_writer_t *w)
     w->nospace = 0;
     w->pools = 0;
 
+    ims_pool_fold_begin(w);
+
     if (!ims_pool_space_look(w)) {
         ims_pool_abort(w);
         return IMS_POOL_NOSPACE;
@@ -90,6 +93,7 @@ ims_pool_abort(ims_pool_writer_t *w)
     }
 
     ims_pool_purge_aborted(w);
+    ims_pool_users_aborted(&w->users);
     ims_pool_events_drop(w);
 
     w->state = w->committed;
@@ -120,11 +124,16 @@ ims_pool_commit(ims_pool_writer_t *w)
     w->state.clock.wall = w->wall;
     memcpy(w->state.clock.boot_id, w->boot_id, sizeof(w->boot_id));
 
-    rc = ims_pool_w_put(w, IMS_POOL_T_META, IMS_POOL_STATE_KEY,
-                        sizeof(IMS_POOL_STATE_KEY) - 1, &w->state,
-                        sizeof(w->state), 0);
+    rc = ims_pool_fold(w);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_w_put(w, IMS_POOL_T_META, IMS_POOL_STATE_KEY,
+                            sizeof(IMS_POOL_STATE_KEY) - 1, &w->state,
+                            sizeof(w->state), 0);
+    }
 
     if (rc != IMS_POOL_OK) {
+        ims_pool_fold_failed(w);
         ims_pool_abort(w);
         return rc;
     }
@@ -133,6 +142,8 @@ ims_pool_commit(ims_pool_writer_t *w)
     w->txn = NULL;
 
     if (rc == 0) {
+        ims_pool_fold_committed(w);
+        ims_pool_users_committed(&w->users);
         w->committed = w->state;
         w->commits++;
 
@@ -148,7 +159,9 @@ ims_pool_commit(ims_pool_writer_t *w)
         return IMS_POOL_OK;
     }
 
+    ims_pool_fold_failed(w);
     ims_pool_purge_aborted(w);
+    ims_pool_users_aborted(&w->users);
     ims_pool_events_drop(w);
     w->pools = 0;
     w->state = w->committed;
@@ -212,7 +225,16 @@ ims_pool_w_rc(ims_pool_writer_t *w, int rc)
 int
 ims_pool_w_rec(ims_pool_writer_t *w, uint64_t ident, ims_pool_rec_t *rec)
 {
-    return ims_pool_w_rc(w, ims_pool_rec(w->txn, w->dbi, ident, rec));
+    int  rc;
+
+    rc = ims_pool_w_rc(w, ims_pool_rec(w->txn, w->dbi, ident, rec));
+
+    if (rc == IMS_POOL_OK) {
+        (void) ims_pool_recent_add(&w->fold.recent, rec);
+        (void) ims_pool_renewals_add(&w->fold.batch, rec);
+    }
+
+    return rc;
 }
 
 
@@ -270,20 +292,32 @@ int
 ims_pool_w_put(ims_pool_writer_t *w, ims_pool_tree_e tree, const void *key,
     size_t nkey, const void *data, size_t n, unsigned flags)
 {
-    int       rc;
-    MDB_val   k, v;
-    uint8_t   row[IMS_POOL_ROW_MAX];
-    uint32_t  crc;
+    uint8_t  row[IMS_POOL_ROW_MAX];
 
     if (n > sizeof(row) - IMS_POOL_CRC_LEN) {
         return ims_pool_w_fail(w, EINVAL);
     }
 
+    if (n) {
+        memcpy(row, data, n);
+    }
+
+    return ims_pool_w_put_row(w, tree, key, nkey, row, n, flags);
+}
+
+
+int
+ims_pool_w_put_row(ims_pool_writer_t *w, ims_pool_tree_e tree,
+    const void *key, size_t nkey, uint8_t *row, size_t n, unsigned flags)
+{
+    int       rc;
+    MDB_val   k, v;
+    uint32_t  crc;
+
     crc = ims_pool_crc32c(0, key, nkey);
 
     if (n) {
-        crc = ims_pool_crc32c(crc, data, n);
-        memcpy(row, data, n);
+        crc = ims_pool_crc32c(crc, row, n);
     }
 
     memcpy(row + n, &crc, sizeof(crc));
@@ -310,9 +344,11 @@ ims_pool_w_put(ims_pool_writer_t *w, ims_pool_tree_e tree, const void *key,
 
 
 int
-ims_pool_w_put_rec(ims_pool_writer_t *w, const ims_pool_rec_t *rec)
+ims_pool_w_put_rec(ims_pool_writer_t *w, ims_pool_rec_t *rec)
 {
     uint8_t  key[8];
+
+    rec->renewed = w->fold.no;
 
     ims_pool_be64(key, rec->ident);
 
@@ -394,6 +430,7 @@ ims_pool_tick(ims_pool_writer_t *w)
     /* the clock row goes out with the commit */
 
     w->dirty = 1;
+    ims_pool_fold_tick(w, IMS_POOL_TICK_FOLD);
 
     for (i = 0, more = IMS_POOL_OK; i < sizeof(parts) / sizeof(parts[0]); i++)
     {
@@ -408,7 +445,7 @@ ims_pool_tick(ims_pool_writer_t *w)
         }
     }
 
-    return more;
+    return ims_pool_fold_more(w) ? IMS_POOL_MORE : more;
 }
 
 

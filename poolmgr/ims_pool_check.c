@@ -31,6 +31,10 @@ static void ims_pool_check_pool(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 static void ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
+static void ims_pool_check_renewal(ims_pool_checker_t *c, const MDB_val *k,
+    ims_str_t row);
+static bool ims_pool_check_renewed(ims_pool_checker_t *c,
+    const ims_pool_renewal_t *r, uint64_t no);
 static void ims_pool_check_total_begin(ims_pool_checker_t *c);
 static void ims_pool_check_total_row(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
@@ -38,8 +42,6 @@ static bool ims_pool_check_total_end(ims_pool_checker_t *c);
 static void ims_pool_check_name(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 static void ims_pool_check_avail(ims_pool_checker_t *c, const MDB_val *k,
-    ims_str_t row);
-static void ims_pool_check_user(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 static void ims_pool_check_uri(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
@@ -82,10 +84,10 @@ static const struct {
     { IMS_POOL_T_IDENT,    ims_pool_check_total_row,
                            ims_pool_check_total_begin,
                            ims_pool_check_total_end             },
+    { IMS_POOL_T_RENEWAL,  ims_pool_check_renewal,   NULL, NULL },
     { IMS_POOL_T_NAME,     ims_pool_check_name,      NULL, NULL },
     { IMS_POOL_T_URI,      ims_pool_check_uri,       NULL, NULL },
     { IMS_POOL_T_AVAIL,    ims_pool_check_avail,     NULL, NULL },
-    { IMS_POOL_T_USER,     ims_pool_check_user,      NULL, NULL },
     { IMS_POOL_T_HIST,     ims_pool_check_hist,      NULL, NULL },
     { IMS_POOL_T_FEED,     ims_pool_check_feed,      NULL,
                            ims_pool_check_feed_end              },
@@ -104,11 +106,11 @@ ims_pool_fault_text(ims_pool_fault_e fault)
 {
     static const char *const  text[] = {
         "row damaged", "times out of order", "number above the last one given",
-        "avail row wrong", "user row and holder differ",
+        "avail row wrong", "a user with two identities, or none",
         "names and uri differ", "no such pool", "gap in the feed",
         "total wrong", "incarnation above the floor", "leases overlap",
         "staged without an import", "pages lost or used twice",
-        "file or its mode wrong"
+        "file or its mode wrong", "renewal of no lease"
     };
 
     return (size_t) fault < sizeof(text) / sizeof(text[0]) ? text[fault] : "?";
@@ -178,9 +180,21 @@ ims_pool_check_slice(ims_pool_writer_t *w, ims_pool_check_t *check,
     c.env = w->env;
     c.txn = r->txn;
     c.dbi = r->dbi;
+    c.recent = r->recent;
+    c.users = &w->users;
     c.state = r->state;
     c.floor = w->floor;
     c.pt = ims_pool_pt(r);
+
+    if (!w->users.loaded) {
+        /* a copy, of which nobody is the writer */
+        rc = ims_pool_users_load(&w->users, r->txn, r->dbi, &w->clock);
+
+        if (rc != IMS_POOL_OK) {
+            ims_pool_unsnap(r);
+            return rc;
+        }
+    }
 
     ims_pool_check_importing(&c);
 
@@ -302,7 +316,9 @@ ims_pool_check_state(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 
     if (!ims_str_eq(ims_str_set(k->mv_data, k->mv_size),
                     ims_str_z(IMS_POOL_STATE_KEY))
-        || row.n != sizeof(ims_pool_state_t))
+        || row.n != sizeof(ims_pool_state_t)
+        || c->state.renew_first > c->state.renew_mid
+        || c->state.renew_mid > c->state.renew_last + 1)
     {
         ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
     }
@@ -510,9 +526,12 @@ static bool
 ims_pool_check_holder(ims_pool_checker_t *c, const ims_pool_rec_t *rec,
     const ims_pool_t *pool)
 {
-    size_t           n;
-    uint8_t          key[IMS_POOL_USER_KEY];
-    ims_pool_user_t  user;
+    bool            own;
+    size_t          pos;
+    uint8_t         text[IMS_POOL_USER_KEY];
+    uint64_t        ident;
+    ims_str_t       key;
+    ims_pool_rec_t  other;
 
     if (rec->lease == 0) {
         return true;
@@ -524,17 +543,32 @@ ims_pool_check_holder(ims_pool_checker_t *c, const ims_pool_rec_t *rec,
                   != IMS_POOL_ST_LEASED;
     }
 
-    n = ims_pool_holder_key(key, rec);
+    key = ims_str_set(text, ims_pool_holder_key(text, rec));
 
-    return ims_pool_row_copy(c->txn, c->dbi[IMS_POOL_T_USER], key, n, &user,
-                             sizeof(user)) == IMS_POOL_OK
-           && user.ident == rec->ident && user.hash_key == rec->hash_key;
+    for (own = false, pos = 0;
+         ims_pool_users_next(c->users, key, false, &pos, &ident); )
+    {
+        if (ident == rec->ident) {
+            own = true;
+
+        } else if (ims_pool_rec(c->txn, c->dbi, ident, &other) == IMS_POOL_OK
+                   && ims_pool_users_is(&other, key, false))
+        {
+            return false;
+        }
+    }
+
+    /* a session is a part of the key where there is one for each, only there */
+
+    return own && ((rec->flags & IMS_POOL_F_PER_SESSION) != 0)
+                  == (pool->head.per == IMS_POOL_PER_SESSION);
 }
 
 
 static void
 ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
 {
+    bool            right;
     uint64_t        ident;
     ims_pool_t      pool;
     ims_pool_rec_t  rec;
@@ -546,8 +580,18 @@ ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
         return;
     }
 
-    if (!ims_pool_check_times(&rec)) {
+    right = ims_pool_check_times(&rec);
+
+    if (ims_pool_recent_add(c->recent, &rec)) {
+        right = right && ims_pool_check_times(&rec);
+    }
+
+    if (!right) {
         ims_pool_fault(c, IMS_POOL_FAULT_TIMES, ident);
+    }
+
+    if (rec.renewed > c->state.renew_last) {
+        ims_pool_fault(c, IMS_POOL_FAULT_RENEWAL, ident);
     }
 
     if (rec.lease > c->state.last_lease
@@ -577,6 +621,65 @@ ims_pool_check_ident(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
     if (!ims_pool_check_names(c, &rec)) {
         ims_pool_fault(c, IMS_POOL_FAULT_NAMES, ident);
     }
+}
+
+
+static void
+ims_pool_check_renewal(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
+{
+    size_t              i;
+    uint64_t            no;
+    ims_pool_renewal_t  r;
+
+    no = k->mv_size == IMS_POOL_RENEWAL_KEY ? ims_pool_get64(k->mv_data) : 0;
+
+    if (no == 0 || no > c->state.renew_last || row.n == 0
+        || row.n % sizeof(r) != 0)
+    {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW, no);
+        return;
+    }
+
+    for (i = 0; i < row.n; i += sizeof(r)) {
+
+        memcpy(&r, row.p + i, sizeof(r));
+
+        if (!ims_pool_check_renewed(c, &r, no)) {
+            ims_pool_fault(c, IMS_POOL_FAULT_RENEWAL, r.ident);
+        }
+    }
+}
+
+
+/*
+ * One that counts is a session's of the record's lease, and no longer than any
+ * may be; those before `first` are in the record.
+ */
+static bool
+ims_pool_check_renewed(ims_pool_checker_t *c, const ims_pool_renewal_t *r,
+    uint64_t no)
+{
+    int             rc;
+    unsigned        i;
+    ims_pool_rec_t  rec;
+
+    rc = ims_pool_rec(c->txn, c->dbi, r->ident, &rec);
+
+    if (rc != IMS_POOL_OK || no <= rec.renewed) {
+        /* removed since, told of, or done with */
+        return true;
+    }
+
+    for (i = 0; i < rec.nsession; i++) {
+        if (rec.session[i].sid == r->sid) {
+            return rec.lease == r->lease
+                   && (r->end <= c->pt || r->end - c->pt <= c->floor.term)
+                   && (no >= c->state.renew_first
+                       || rec.session[i].end >= r->end);
+        }
+    }
+
+    return false;
 }
 
 
@@ -735,39 +838,6 @@ ims_pool_check_avail(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
         || rec.avail != a.time || ims_pool_avail_of(&rec).pool != a.pool)
     {
         ims_pool_fault(c, IMS_POOL_FAULT_AVAIL, a.ident);
-    }
-}
-
-
-static void
-ims_pool_check_user(ims_pool_checker_t *c, const MDB_val *k, ims_str_t row)
-{
-    size_t           n;
-    uint8_t          key[IMS_POOL_USER_KEY];
-    ims_str_t        found;
-    ims_pool_t       pool;
-    ims_pool_rec_t   rec;
-    ims_pool_user_t  user;
-
-    if (row.n != sizeof(user)) {
-        ims_pool_fault(c, IMS_POOL_FAULT_ROW, 0);
-        return;
-    }
-
-    memcpy(&user, row.p, sizeof(user));
-    found = ims_str_set(k->mv_data, k->mv_size);
-    n = ims_pool_user_key(key, user.user, user.pool, user.session);
-
-    if (!ims_str_eq(ims_str_set(key, n), found)
-        || ims_pool_rec(c->txn, c->dbi, user.ident, &rec) != IMS_POOL_OK
-        || rec.hash_key != user.hash_key
-        || (rec.flags & IMS_POOL_F_PARTED)
-        || ims_pool_pool(c->txn, c->dbi, user.pool, &pool) != IMS_POOL_OK
-        || (user.session != 0) != (pool.head.per == IMS_POOL_PER_SESSION)
-        || !ims_str_eq(ims_str_set(key, ims_pool_holder_key(key, &rec)),
-                       found))
-    {
-        ims_pool_fault(c, IMS_POOL_FAULT_USER, user.ident);
     }
 }
 

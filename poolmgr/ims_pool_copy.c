@@ -152,7 +152,8 @@ ims_pool_verify(const char *path, ims_pool_check_t *check,
                             errlen);
 
     if (rc == IMS_POOL_OK) {
-        rc = ims_pool_reader_borrow(&w->reader, w->env, w->dbi, &w->clock);
+        rc = ims_pool_reader_borrow(&w->reader, w->env, w->dbi, &w->clock,
+                                    NULL);
 
         if (rc != IMS_POOL_OK) {
             rc = ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
@@ -218,9 +219,7 @@ ims_pool_copy_open(MDB_env **env, MDB_dbi *dbi, const char *path,
 
     if (rc == 0) {
 
-        for (i = 0; rc == 0 && i < IMS_POOL_TREES; i++) {
-            rc = mdb_dbi_open(txn, ims_pool_tree_names[i], 0, &dbi[i]);
-        }
+        rc = ims_pool_trees(txn, dbi, 0);
 
         if (rc == 0) {
             rc = mdb_txn_commit(txn);

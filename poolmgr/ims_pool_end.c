@@ -229,27 +229,38 @@ static int
 ims_pool_revoke_holder(ims_pool_writer_t *w, uint32_t pool, ims_str_t realm,
     ims_str_t user, bool bar, unsigned *known, unsigned *n)
 {
-    int              rc;
-    size_t           nkey;
-    uint8_t          hash[IMS_POOL_HOLDER_LEN], key[IMS_POOL_USER_KEY + 1];
-    unsigned         i;
-    ims_pool_rec_t   rec;
-    ims_pool_user_t  row;
+    int             rc;
+    bool            all;
+    size_t          pos;
+    uint8_t         hash[IMS_POOL_HOLDER_LEN], text[IMS_POOL_USER_KEY];
+    uint64_t        ident;
+    unsigned        i;
+    ims_str_t       key;
+    ims_pool_t      p;
+    ims_pool_rec_t  rec;
+
+    rc = ims_pool_w_pool(w, pool, &p);
+
+    if (rc != IMS_POOL_OK) {
+        return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : rc;
+    }
+
+    all = p.head.per == IMS_POOL_PER_SESSION;
 
     for (i = 0; i < w->keys.nhash; i++) {
 
         ims_pool_w_hash(w, &w->keys.hash[i].key, realm, user, hash);
-        nkey = ims_pool_user_key(key, hash, pool, 0);
+        key = ims_str_set(text, ims_pool_user_key(text, hash, pool, 0));
+        pos = 0;
 
-        for ( ;; ) {
-            rc = ims_pool_user_next(w->txn, w->dbi, key, &nkey, &row);
+        /* an end does not take the way back */
 
-            if (rc == IMS_POOL_NOTFOUND) {
-                break;
-            }
+        while (ims_pool_users_next(&w->users, key, all, &pos, &ident)) {
 
-            if (rc == IMS_POOL_OK) {
-                rc = ims_pool_w_rec(w, row.ident, &rec);
+            rc = ims_pool_w_rec(w, ident, &rec);
+
+            if (rc == IMS_POOL_OK && !ims_pool_users_is(&rec, key, all)) {
+                continue;
             }
 
             if (rc == IMS_POOL_OK) {

@@ -34,7 +34,7 @@ typedef struct {
 
 
 const char *const  ims_pool_tree_names[IMS_POOL_TREES] = {
-    "meta", "pool", "poolname", "ident", "name", "uri", "avail", "user",
+    "meta", "pool", "poolname", "ident", "renewal", "name", "uri", "avail",
     "hist", "feed", "reg", "key", "import", "stat", "jwks"
 };
 
@@ -413,6 +413,30 @@ ims_pool_state(MDB_txn *txn, const MDB_dbi *dbi, ims_pool_state_t *state)
     }
 
     return IMS_POOL_OK;
+}
+
+
+int
+ims_pool_trees(MDB_txn *txn, MDB_dbi *dbi, unsigned flags)
+{
+    int               rc, i;
+    ims_pool_state_t  state;
+
+    for (i = 0; i < IMS_POOL_TREES; i++) {
+        rc = mdb_dbi_open(txn, ims_pool_tree_names[i], flags, &dbi[i]);
+
+        if (rc == MDB_NOTFOUND && i > IMS_POOL_T_META
+            && ims_pool_state(txn, dbi, &state) == IMS_POOL_SCHEMA_DIFFERS)
+        {
+            return MDB_VERSION_MISMATCH;
+        }
+
+        if (rc != 0) {
+            return rc;
+        }
+    }
+
+    return 0;
 }
 
 

@@ -47,7 +47,7 @@ static int ims_pool_clock_put(ims_pool_writer_t *w, uint64_t pt,
     uint64_t wall);
 static void ims_pool_past_row(ims_pool_past_t *past,
     const ims_pool_hist_t *row);
-static int ims_pool_past_rec(ims_pool_reader_t *r, const ims_pool_rec_t *rec,
+static int ims_pool_past_rec(ims_pool_reader_t *r, ims_pool_rec_t *rec,
     ims_pool_past_t *past);
 static size_t ims_pool_former_key(uint8_t *key, const void *uri, size_t n,
     uint64_t ident);
@@ -468,12 +468,14 @@ ims_pool_past_row(ims_pool_past_t *past, const ims_pool_hist_t *row)
 /* the record's own lease, if no row tells of it */
 
 static int
-ims_pool_past_rec(ims_pool_reader_t *r, const ims_pool_rec_t *rec,
+ims_pool_past_rec(ims_pool_reader_t *r, ims_pool_rec_t *rec,
     ims_pool_past_t *past)
 {
     int         rc;
     uint64_t    end, fenced;
     ims_pool_t  pool;
+
+    (void) ims_pool_recent_add(r->recent, rec);
 
     rc = ims_pool_pool(r->txn, r->dbi, rec->pool, &pool);
 

@@ -745,8 +745,19 @@ ims_pool_import_decide(ims_pool_writer_t *w, uint32_t import_no,
 int
 ims_pool_import_end(ims_pool_writer_t *w, uint32_t import_no)
 {
+    MDB_stat  st;
+
     if (!ims_pool_space_for(w, IMS_POOL_SPACE_ALL)) {
         return IMS_POOL_NOSPACE;
+    }
+
+    /* while there are few users: later it would take long */
+
+    if (!w->broken
+        && (mdb_stat(w->txn, w->dbi[IMS_POOL_T_IDENT], &st) != 0
+            || !ims_pool_users_room(&w->users, st.ms_entries)))
+    {
+        return IMS_POOL_INTERNAL;
     }
 
     return ims_pool_import_decide(w, import_no, IMS_POOL_IMPORT_PUBLISHING);

@@ -38,7 +38,10 @@ int ims_pool_row(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t nkey,
 int ims_pool_row_copy(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t nkey,
     void *out, size_t n);
 
-/* Record, pool and names: decoded, lengths and repeated keys checked. */
+/*
+ * Record, pool and names: decoded, lengths and repeated keys checked.  A record
+ * is as its row has it: recent renewals are not in it.
+ */
 bool ims_pool_rec_decode(ims_str_t row, uint64_t ident, ims_pool_rec_t *rec);
 size_t ims_pool_rec_size(const ims_pool_rec_t *rec);
 int ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
@@ -62,6 +65,12 @@ int ims_pool_state(MDB_txn *txn, const MDB_dbi *dbi, ims_pool_state_t *state);
 /* --- keys ------------------------------------------------------------- */
 
 extern const char *const  ims_pool_tree_names[IMS_POOL_TREES];
+
+/*
+ * Opens all trees, with MDB_CREATE in flags makes them.  0 or an error of
+ * LMDB's: MDB_VERSION_MISMATCH if they are those of another version.
+ */
+int ims_pool_trees(MDB_txn *txn, MDB_dbi *dbi, unsigned flags);
 
 static inline void
 ims_pool_be32(uint8_t *p, uint32_t v)
@@ -166,7 +175,7 @@ ims_pool_user_key(uint8_t *key, const uint8_t *hash, uint32_t pool,
 }
 
 
-/* The key of the row that leads the record's holder to it. */
+/* The key that leads the record's holder to it. */
 static inline size_t
 ims_pool_holder_key(uint8_t *key, const ims_pool_rec_t *rec)
 {
@@ -185,14 +194,6 @@ bool ims_pool_former_fits(const MDB_val *k, const ims_pool_uri_t *row,
 
 /* Wall time of a pool time, by the rows of the clock; 0: nothing is known. */
 uint64_t ims_pool_wall_at(MDB_txn *txn, const MDB_dbi *dbi, uint64_t pt);
-
-/*
- * The next row of one user in one pool: key holds the key of the last one, at
- * first the prefix, and is moved on; it has room for one byte more than a key.
- * IMS_POOL_OK, _NOTFOUND, _UNKNOWN.
- */
-int ims_pool_user_next(MDB_txn *txn, const MDB_dbi *dbi, uint8_t *key,
-    size_t *nkey, ims_pool_user_t *row);
 
 /* Key in `uri` of an IMPI: 0x00 and the IMPI in lower case; 0: too long. */
 size_t ims_pool_impi_key(uint8_t *key, size_t cap, ims_str_t impi);
@@ -221,6 +222,71 @@ int ims_pool_env_whole(MDB_env *env);
 int ims_pool_current(const char *dir, char *name, size_t cap, uint64_t *n);
 
 
+/* --- renewals (ims_pool_renewal.c) -------------------------------------- */
+
+#define IMS_POOL_RENEWALS    (1 << 18)  /* in one table, at the most */
+#define IMS_POOL_RENEWAL_KEY 10         /* commit u64, part u16 */
+
+typedef struct {
+    ims_pool_renewal_t       r;
+    uint64_t                 no;        /* of its commit; 0: free */
+} ims_pool_renewed_t;
+
+/*
+ * Open addressing by identity, up to IMS_POOL_SESSIONS entries each.  Who
+ * renews chooses his session's number: it has no say in the place.
+ */
+typedef struct {
+    ims_pool_renewed_t      *slot;
+    unsigned                 bits;      /* 2^bits slots, if there are any */
+    unsigned                 n;
+} ims_pool_renewals_t;
+
+/*
+ * What is in tree `renewal`, in the memory of who reads it: an older part that
+ * the writer is working into the records, and a newer one.
+ */
+typedef struct {
+    ims_pool_renewals_t      old;       /* commits first .. mid - 1 */
+    ims_pool_renewals_t      new;       /* commits mid .. next - 1 */
+    uint64_t                 first;
+    uint64_t                 mid;
+    uint64_t                 next;
+    uint64_t                 made;      /* in the new part, one of the same
+                                           session after the other counted */
+} ims_pool_recent_t;
+
+/* Room for n more.  false: no memory, or more than there may be. */
+bool ims_pool_renewals_room(ims_pool_renewals_t *t, unsigned n);
+
+/*
+ * Into the room that there is.  Of more sessions than a record can have the
+ * oldest is dropped: one that does not count any more.
+ */
+void ims_pool_renewals_put(ims_pool_renewals_t *t, const ims_pool_renewal_t *r,
+    uint64_t no);
+
+/* Forgets all; those of a small table without giving its memory back. */
+void ims_pool_renewals_clear(ims_pool_renewals_t *t);
+void ims_pool_renewals_free(ims_pool_renewals_t *t);
+
+/* Adds what counts to a record; true if it changed. */
+bool ims_pool_renewals_add(const ims_pool_renewals_t *t, ims_pool_rec_t *rec);
+bool ims_pool_recent_add(const ims_pool_recent_t *recent, ims_pool_rec_t *rec);
+
+/*
+ * Brings it up to the snapshot of txn, whose state this is.  IMS_POOL_UNKNOWN:
+ * a row is damaged, or LMDB failed; with lost these are left out, and counted
+ * there.  IMS_POOL_INTERNAL: no memory.
+ */
+int ims_pool_recent_read(ims_pool_recent_t *recent, MDB_txn *txn,
+    const MDB_dbi *dbi, const ims_pool_state_t *state, unsigned *lost);
+
+/* The new part is the old one from now on, and what was that goes. */
+void ims_pool_recent_freeze(ims_pool_recent_t *recent);
+void ims_pool_recent_free(ims_pool_recent_t *recent);
+
+
 /* --- reader ----------------------------------------------------------- */
 
 #define IMS_POOL_SEEN        8
@@ -243,6 +309,9 @@ struct ims_pool_reader_s {
     size_t                   state_txn; /* snapshot that state is of */
     ims_pool_state_t         state;
 
+    ims_pool_recent_t       *recent;    /* own, or the writer's */
+    ims_pool_recent_t        own;
+
     size_t                   feed_txn;  /* snapshot of the last feed read */
     uint64_t                 feed_seq;
 
@@ -257,9 +326,13 @@ struct ims_pool_reader_s {
     ims_pool_feed_row_t      feed[IMS_POOL_FEED_MAX];
 };
 
-/* A reader on an environment that is open already; dbi's are copied. */
+/*
+ * A reader on an environment that is open already; dbi's are copied.  recent:
+ * the writer's, who keeps it at the last commit; NULL: the reader's own.
+ */
 int ims_pool_reader_borrow(ims_pool_reader_t **rp, MDB_env *env,
-    const MDB_dbi *dbi, const ims_pool_clock_t *clock);
+    const MDB_dbi *dbi, const ims_pool_clock_t *clock,
+    ims_pool_recent_t *recent);
 
 /* A snapshot, and giving it back.  Between them r->txn may be read. */
 int ims_pool_snap(ims_pool_reader_t *r);

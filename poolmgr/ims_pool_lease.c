@@ -5,8 +5,12 @@
  *
  * Each command reads, decides, and only then writes.  `promised` and `rest`
  * are raised in one place, ims_pool_lease_extend(), and by reports; nothing
- * here lowers them.
+ * here lowers them.  Of a lease that only goes on nothing but its new end is
+ * written, and the record is made up from that when it is read
+ * (ims_pool_renewal.c).
  */
+
+#include <errno.h>
 
 #include "ims_pool_wint.h"
 
@@ -20,12 +24,15 @@ static int ims_pool_hold(ims_pool_writer_t *w, uint64_t until,
 static bool ims_pool_closed(ims_pool_writer_t *w, const ims_pool_asker_t *a);
 static int ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
     ims_pool_asker_t *a);
+static int ims_pool_lease_by_key(ims_pool_writer_t *w, ims_pool_asker_t *a);
 static bool ims_pool_realm_ok(const ims_pool_t *pool, ims_str_t realm);
 static int ims_pool_own(ims_pool_writer_t *w, const ims_pool_who_t *who,
     uint64_t ident, uint64_t lease, ims_pool_asker_t *a, unsigned *session);
 static int ims_pool_lease_grant(ims_pool_writer_t *w,
     const ims_pool_who_t *who, ims_pool_asker_t *a, ims_pool_how_e how,
     ims_pool_grant_t *grant);
+static int ims_pool_lease_put(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    const ims_pool_rec_t *was, uint64_t sid);
 static void ims_pool_lease_new(ims_pool_writer_t *w,
     const ims_pool_who_t *who, ims_pool_asker_t *a);
 static int ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
@@ -245,7 +252,7 @@ ims_pool_release(ims_pool_writer_t *w, const ims_pool_who_t *who,
 }
 
 
-/* pool, realm, names checked; the user's row and record, if there are any */
+/* pool, realm, names checked; the user's record, if there is one */
 
 static int
 ims_pool_asker(ims_pool_writer_t *w, const ims_pool_who_t *who,
@@ -305,8 +312,7 @@ ims_pool_w_asker(ims_pool_writer_t *w, ims_str_t realm, ims_str_t user,
 
         a->nfound = ims_pool_user_key(a->found, hash, pool, a->session);
 
-        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, a->found, a->nfound,
-                             &a->row, sizeof(a->row));
+        rc = ims_pool_lease_by_key(w, a);
 
         if (rc == IMS_POOL_OK) {
             break;
@@ -321,25 +327,46 @@ ims_pool_w_asker(ims_pool_writer_t *w, ims_str_t realm, ims_str_t user,
         return IMS_POOL_OK;
     }
 
-    rc = ims_pool_w_rec(w, a->row.ident, &a->rec);
-
-    if (rc == IMS_POOL_NOTFOUND
-        || (rc == IMS_POOL_OK
-            && (a->rec.pool != pool
-                || memcmp(a->rec.user, hash, sizeof(hash)) != 0)))
-    {
-        w->damaged++;
-        return IMS_POOL_INTERNAL;
-    }
-
-    if (rc != IMS_POOL_OK) {
-        return rc;
-    }
-
     a->known = 1;
     a->st = ims_pool_state_of(&a->rec, a->pool.head.fence, w->now);
 
     return IMS_POOL_OK;
+}
+
+
+/* the record that the key found leads to, if there is one */
+
+static int
+ims_pool_lease_by_key(ims_pool_writer_t *w, ims_pool_asker_t *a)
+{
+    int        rc;
+    size_t     pos;
+    ims_str_t  key;
+
+    key = ims_str_set(a->found, a->nfound);
+    pos = 0;
+
+    while (ims_pool_users_next(&w->users, key, false, &pos, &a->ident)) {
+
+        rc = ims_pool_w_rec(w, a->ident, &a->rec);
+
+        if (rc == IMS_POOL_NOTFOUND) {
+            /* whoever removes a record removes the way to it */
+            w->damaged++;
+            rc = IMS_POOL_INTERNAL;
+        }
+
+        if (rc != IMS_POOL_OK) {
+            /* it may well be his */
+            return rc;
+        }
+
+        if (ims_pool_users_is(&a->rec, key, false)) {
+            return IMS_POOL_OK;
+        }
+    }
+
+    return IMS_POOL_NOTFOUND;
 }
 
 
@@ -450,9 +477,10 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
     int              rc;
     size_t           nbefore;
     uint8_t          before[IMS_POOL_USER_KEY];
-    ims_pool_rec_t  *rec;
+    ims_pool_rec_t  *rec, was;
 
     rec = &a->rec;
+    was = *rec;
 
     /* what can fail by damage comes before the first write */
 
@@ -486,7 +514,7 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
     }
 
     if (rc == IMS_POOL_OK) {
-        rc = ims_pool_w_put_rec(w, rec);
+        rc = ims_pool_lease_put(w, rec, &was, who->sid);
     }
 
     if (rc != IMS_POOL_OK) {
@@ -510,6 +538,41 @@ ims_pool_lease_grant(ims_pool_writer_t *w, const ims_pool_who_t *who,
     memcpy(grant->home, a->pool.home, sizeof(grant->home));
 
     return IMS_POOL_OK;
+}
+
+
+/*
+ * The record: as a renewal, if it only has got a longer session.  That raised
+ * nothing is written already.
+ */
+static int
+ims_pool_lease_put(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    const ims_pool_rec_t *was, uint64_t sid)
+{
+    unsigned        i;
+    ims_pool_rec_t  other;
+
+    if (memcmp(rec, was, sizeof(*rec)) == 0) {
+        return IMS_POOL_OK;
+    }
+
+    other = *rec;
+    other.end = was->end;
+    other.promised = was->promised;
+    other.rest = was->rest;
+
+    for (i = 0; i < rec->nsession; i++) {
+
+        if (rec->session[i].sid == sid) {
+            other.session[i].end = was->session[i].end;
+
+            return memcmp(&other, was, sizeof(other)) == 0
+                   ? ims_pool_w_put_renewal(w, rec, i)
+                   : ims_pool_w_put_rec(w, rec);
+        }
+    }
+
+    return ims_pool_w_put_rec(w, rec);
 }
 
 
@@ -588,76 +651,54 @@ ims_pool_lease_new(ims_pool_writer_t *w, const ims_pool_who_t *who,
 
 
 /*
- * The holder's row of `user` and his hash in the record, under the current
- * key.  before: the key that led the record's last holder to it, if any did.
+ * The holder's way to the record, and his hash in it, under the current key.
+ * before: the key that led the record's last holder to it, if any did.
  */
 static int
 ims_pool_lease_user(ims_pool_writer_t *w, ims_pool_asker_t *a,
     ims_str_t before)
 {
     int              rc;
-    size_t           n;
     uint8_t          key[IMS_POOL_USER_KEY];
-    ims_str_t        own;
+    ims_str_t        own, found;
     ims_pool_rec_t  *rec;
-    ims_pool_user_t  row;
 
     rec = &a->rec;
 
-    n = ims_pool_user_key(key, a->user, rec->pool, a->session);
-    own = ims_str_set(key, n);
+    own = ims_str_set(key, ims_pool_user_key(key, a->user, rec->pool,
+                                             a->session));
+    found = ims_str_set(a->found, a->nfound);
 
-    if (a->known && !ims_str_eq(own, ims_str_set(a->found, a->nfound))) {
-        /* found under an older key */
-        rc = ims_pool_w_del(w, IMS_POOL_T_USER, a->found, a->nfound);
-
-        if (rc != IMS_POOL_OK) {
-            return rc;
-        }
-
-    } else if (a->known && a->row.ident == rec->ident) {
+    if (a->known && a->ident == rec->ident && ims_str_eq(own, found)) {
         return IMS_POOL_OK;
     }
 
-    if (a->known && a->row.ident != rec->ident) {
-        rc = ims_pool_lease_part(w, a->row.ident);
+    /* found under an older key, or leading elsewhere from now on */
+
+    if (a->known && !ims_pool_users_del(&w->users, found, a->ident)) {
+        return ims_pool_w_fail(w, ENOMEM);
+    }
+
+    if (a->known && a->ident != rec->ident) {
+        rc = ims_pool_lease_part(w, a->ident);
 
         if (rc != IMS_POOL_OK) {
             return rc;
         }
     }
 
-    /* the last holder loses his way back, if it led here */
+    /* the last holder loses his way back */
 
-    if (before.n && !ims_str_eq(before, own)) {
-
-        rc = ims_pool_w_copy(w, IMS_POOL_T_USER, before.p, before.n, &row,
-                             sizeof(row));
-
-        /* a damaged row leads nowhere: out with it as well */
-
-        if (rc == IMS_POOL_INTERNAL
-            || (rc == IMS_POOL_OK && row.ident == rec->ident))
-        {
-            rc = ims_pool_w_del(w, IMS_POOL_T_USER, before.p, before.n);
-
-            if (rc != IMS_POOL_OK) {
-                return rc;
-            }
-        }
+    if ((before.n && !ims_pool_users_del(&w->users, before, rec->ident))
+        || !ims_pool_users_add(&w->users, own, rec->ident))
+    {
+        return ims_pool_w_fail(w, ENOMEM);
     }
 
     memcpy(rec->user, a->user, sizeof(rec->user));
     rec->hash_key = w->keys.hash[0].no;
 
-    memset(&row, 0, sizeof(row));
-    memcpy(row.user, a->user, sizeof(row.user));
-    row.pool = rec->pool;
-    row.hash_key = rec->hash_key;
-    row.session = a->session;
-    row.ident = rec->ident;
-
-    return ims_pool_w_put(w, IMS_POOL_T_USER, key, n, &row, sizeof(row), 0);
+    return IMS_POOL_OK;
 }
 
 

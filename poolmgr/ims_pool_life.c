@@ -8,6 +8,8 @@
  * names stay taken.
  */
 
+#include <errno.h>
+
 #include "ims_pool_wint.h"
 #include "sip/ims_sip_uri.h"
 
@@ -271,23 +273,17 @@ ims_pool_w_unstage(ims_pool_writer_t *w, uint64_t ident)
 static int
 ims_pool_forget_holder(ims_pool_writer_t *w, const ims_pool_rec_t *rec)
 {
-    int              rc;
-    size_t           n;
-    uint8_t          key[IMS_POOL_USER_KEY];
-    ims_pool_user_t  row;
+    size_t   n;
+    uint8_t  key[IMS_POOL_USER_KEY];
 
     if (rec->lease == 0 || (rec->flags & IMS_POOL_F_PARTED)) {
         return IMS_POOL_OK;
     }
 
     n = ims_pool_holder_key(key, rec);
-    rc = ims_pool_w_copy(w, IMS_POOL_T_USER, key, n, &row, sizeof(row));
 
-    if (rc == IMS_POOL_OK && row.ident == rec->ident) {
-        return ims_pool_w_del(w, IMS_POOL_T_USER, key, n);
-    }
-
-    return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : rc;
+    return ims_pool_users_del(&w->users, ims_str_set(key, n), rec->ident)
+           ? IMS_POOL_OK : ims_pool_w_fail(w, ENOMEM);
 }
 
 

@@ -40,6 +40,7 @@ static int ims_pool_start_keys(ims_pool_writer_t *w, bool *made, char *err,
 static int ims_pool_start_keys_fit(ims_pool_writer_t *w, bool made);
 static int ims_pool_start_commit(ims_pool_writer_t *w,
     ims_pool_started_t *st, char *err, size_t errlen);
+static int ims_pool_start_users(ims_pool_writer_t *w);
 static int ims_pool_start_batch(ims_pool_writer_t *w, bool lost,
     uint64_t *term, ims_pool_started_t *st);
 
@@ -221,6 +222,8 @@ ims_pool_start_close(ims_pool_writer_t *w)
     ims_pool_abort(w);
     ims_pool_close(w->reader);
     w->reader = NULL;
+    ims_pool_fold_close(w);
+    ims_pool_users_free(&w->users);
 
     if (w->env != NULL) {
         mdb_env_close(w->env);
@@ -320,9 +323,7 @@ ims_pool_start_env(ims_pool_writer_t *w, const char *name, unsigned flags,
         goto failed;
     }
 
-    for (i = 0; rc == 0 && i < IMS_POOL_TREES; i++) {
-        rc = mdb_dbi_open(txn, ims_pool_tree_names[i], flags, &w->dbi[i]);
-    }
+    rc = ims_pool_trees(txn, w->dbi, flags);
 
     if (rc == 0 && (flags & MDB_CREATE)) {
         rc = ims_pool_start_first(w, txn);
@@ -369,6 +370,8 @@ ims_pool_start_first(ims_pool_writer_t *w, MDB_txn *txn)
     s->min_reader = IMS_POOL_MIN_READER;
     s->node = w->opt.node;
     s->block = 1;
+    s->renew_first = 1;
+    s->renew_mid = 1;
 
     /* pool time begins at 1 s: 0 stays "never" */
 
@@ -559,6 +562,11 @@ ims_pool_start_read(ims_pool_writer_t *w, bool unlinked, char *err,
     }
 
     rc = ims_pool_state(txn, w->dbi, &w->committed);
+
+    if (rc == IMS_POOL_OK && w->committed.schema == IMS_POOL_SCHEMA) {
+        rc = ims_pool_fold_open(w, txn);
+    }
+
     mdb_txn_abort(txn);
 
     if (rc == IMS_POOL_OK && w->committed.schema != IMS_POOL_SCHEMA) {
@@ -681,6 +689,11 @@ ims_pool_start_lost(ims_pool_writer_t *w, bool created)
         return true;
     }
 
+    if (w->fold.lost) {
+        /* renewals that cannot be read were promised all the same */
+        return true;
+    }
+
     if (w->floor.there) {
         return w->committed.incarnation < w->floor.incarnation;
     }
@@ -726,7 +739,16 @@ ims_pool_start_commit(ims_pool_writer_t *w, ims_pool_started_t *st, char *err,
     }
 
     if (rc == IMS_POOL_OK) {
-        rc = ims_pool_reader_borrow(&w->reader, w->env, w->dbi, &w->clock);
+        rc = ims_pool_reader_borrow(&w->reader, w->env, w->dbi, &w->clock,
+                                    &w->fold.recent);
+    }
+
+    if (rc == IMS_POOL_OK && w->fold.lost) {
+        rc = ims_pool_fold_all(w);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_start_users(w);
     }
 
     if (rc == IMS_POOL_OK) {
@@ -744,6 +766,25 @@ ims_pool_start_commit(ims_pool_writer_t *w, ims_pool_started_t *st, char *err,
     }
 
     return IMS_POOL_OK;
+}
+
+
+static int
+ims_pool_start_users(ims_pool_writer_t *w)
+{
+    int                 rc;
+    ims_pool_reader_t  *r;
+
+    r = w->reader;
+
+    rc = ims_pool_snap(r);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_users_load(&w->users, r->txn, r->dbi, &w->clock);
+        ims_pool_unsnap(r);
+    }
+
+    return rc;
 }
 
 

@@ -505,6 +505,10 @@ ims_pool_purge_walk(ims_pool_writer_t *w, ims_pool_purge_may_pt may, void *ctx,
         return IMS_POOL_MORE;
     }
 
+    if (ims_pool_w_rec(w, rec.ident, &rec) != IMS_POOL_OK) {
+        return IMS_POOL_MORE;
+    }
+
     /* one that had run out before is no early end */
 
     if (!ims_pool_w_held(w, &rec)

@@ -54,6 +54,7 @@ ims_pool_open_clock(ims_pool_reader_t **rp, const char *dir,
     }
 
     r->clock = clock == NULL ? &ims_pool_clock : clock;
+    r->recent = &r->own;
 
     rc = ims_pool_reader_files(r, dir, err, errlen);
 
@@ -193,7 +194,7 @@ ims_pool_reader_env(ims_pool_reader_t *r, char *err, size_t errlen)
 static int
 ims_pool_reader_trees(ims_pool_reader_t *r)
 {
-    int       rc, i, dead;
+    int       rc, dead;
     MDB_txn  *txn;
 
     rc = mdb_txn_begin(r->env, NULL, MDB_RDONLY, &txn);
@@ -207,13 +208,11 @@ ims_pool_reader_trees(ims_pool_reader_t *r)
         return rc;
     }
 
-    for (i = 0; i < IMS_POOL_TREES; i++) {
-        rc = mdb_dbi_open(txn, ims_pool_tree_names[i], 0, &r->dbi[i]);
+    rc = ims_pool_trees(txn, r->dbi, 0);
 
-        if (rc != 0) {
-            mdb_txn_abort(txn);
-            return rc;
-        }
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
     }
 
     return mdb_txn_commit(txn);
@@ -298,7 +297,8 @@ ims_pool_reader_same(ims_pool_reader_t *r, char *err, size_t errlen)
 
 int
 ims_pool_reader_borrow(ims_pool_reader_t **rp, MDB_env *env,
-    const MDB_dbi *dbi, const ims_pool_clock_t *clock)
+    const MDB_dbi *dbi, const ims_pool_clock_t *clock,
+    ims_pool_recent_t *recent)
 {
     int                 rc;
     uint64_t            ns;
@@ -312,6 +312,7 @@ ims_pool_reader_borrow(ims_pool_reader_t **rp, MDB_env *env,
     r->env = env;
     r->clock = clock;
     r->borrowed = 1;
+    r->recent = recent == NULL ? &r->own : recent;
     memcpy(r->dbi, dbi, sizeof(r->dbi));
 
     rc = ims_pool_where(clock, r->boot_id, &ns, &ns);
@@ -353,6 +354,7 @@ ims_pool_close(ims_pool_reader_t *r)
         mdb_env_close(r->env);
     }
 
+    ims_pool_recent_free(&r->own);
     free(r);
 }
 
@@ -366,8 +368,8 @@ ims_pool_pt(const ims_pool_reader_t *r)
 
 
 /*
- * The state of the snapshot; it has not changed if the snapshot's number has
- * not.
+ * The state of the snapshot, and the renewals up to it; nothing has changed if
+ * the snapshot's number has not.
  */
 static int
 ims_pool_refresh(ims_pool_reader_t *r)
@@ -392,6 +394,14 @@ ims_pool_refresh(ims_pool_reader_t *r)
         && memcmp(state.uuid, r->state.uuid, sizeof(state.uuid)) != 0)
     {
         return IMS_POOL_REOPEN;
+    }
+
+    if (r->recent == &r->own) {
+        rc = ims_pool_recent_read(&r->own, r->txn, r->dbi, &state, NULL);
+
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
     }
 
     r->state = state;
@@ -504,6 +514,8 @@ ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
     if (rc != IMS_POOL_OK) {
         return rc;
     }
+
+    (void) ims_pool_recent_add(r->recent, &out->rec);
 
     pool = ims_pool_copy_pool(r, out->rec.pool);
 

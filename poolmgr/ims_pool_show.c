@@ -80,86 +80,57 @@ ims_pool_get(ims_pool_writer_t *w, ims_str_t name, ims_pool_t *pool)
 }
 
 
-int
-ims_pool_user_next(MDB_txn *txn, const MDB_dbi *dbi, uint8_t *key,
-    size_t *nkey, ims_pool_user_t *row)
-{
-    int          rc;
-    MDB_val      k, v;
-    ims_str_t    text;
-    MDB_cursor  *cursor;
-
-    if (mdb_cursor_open(txn, dbi[IMS_POOL_T_USER], &cursor) != 0) {
-        return IMS_POOL_UNKNOWN;
-    }
-
-    k.mv_size = *nkey;
-    k.mv_data = key;
-
-    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
-
-    if (rc != 0 || k.mv_size < IMS_POOL_USER_PREFIX
-        || k.mv_size > IMS_POOL_USER_KEY
-        || memcmp(k.mv_data, key, IMS_POOL_USER_PREFIX) != 0)
-    {
-        rc = rc == 0 || rc == MDB_NOTFOUND ? IMS_POOL_NOTFOUND
-                                           : IMS_POOL_UNKNOWN;
-
-    } else if (ims_pool_row_open(&k, &v, &text) && text.n == sizeof(*row)) {
-        memcpy(row, text.p, sizeof(*row));
-        rc = IMS_POOL_OK;
-
-    } else {
-        rc = IMS_POOL_UNKNOWN;
-    }
-
-    /* nothing is between a key and the same key with a zero behind it */
-
-    if (rc == IMS_POOL_OK) {
-        memcpy(key, k.mv_data, k.mv_size);
-        key[k.mv_size] = 0;
-        *nkey = k.mv_size + 1;
-    }
-
-    mdb_cursor_close(cursor);
-
-    return rc;
-}
-
-
 /* of several sessions the first that is live, else the first */
 
 static int
-ims_pool_by_hash(ims_pool_reader_t *r, const ims_pool_t *pool,
+ims_pool_by_hash(ims_pool_writer_t *w, const ims_pool_t *pool,
     const uint8_t *hash, uint64_t *ident)
 {
-    int              rc, found;
-    size_t           nkey;
-    uint8_t          key[IMS_POOL_USER_KEY + 1];
-    ims_pool_rec_t   rec;
-    ims_pool_user_t  row;
+    int                 rc, found;
+    bool                all;
+    size_t              pos;
+    uint8_t             text[IMS_POOL_USER_KEY];
+    uint64_t            one;
+    ims_str_t           key;
+    ims_pool_rec_t      rec;
+    ims_pool_reader_t  *r;
 
+    r = w->reader;
     found = IMS_POOL_NOTFOUND;
-    nkey = ims_pool_user_key(key, hash, pool->head.pool, 0);
+    all = pool->head.per == IMS_POOL_PER_SESSION;
+    key = ims_str_set(text, ims_pool_user_key(text, hash, pool->head.pool, 0));
+    pos = 0;
 
-    while ((rc = ims_pool_user_next(r->txn, r->dbi, key, &nkey, &row))
-           == IMS_POOL_OK)
-    {
-        if (found == IMS_POOL_NOTFOUND) {
-            *ident = row.ident;
-            found = IMS_POOL_OK;
+    while (ims_pool_users_next(&w->users, key, all, &pos, &one)) {
+
+        rc = ims_pool_rec(r->txn, r->dbi, one, &rec);
+
+        if (rc != IMS_POOL_OK) {
+            /* it may well be his */
+            found = found == IMS_POOL_OK ? found : IMS_POOL_INTERNAL;
+            continue;
         }
 
-        if (ims_pool_rec(r->txn, r->dbi, row.ident, &rec) == IMS_POOL_OK
-            && ims_pool_state_of(&rec, pool->head.fence, ims_pool_pt(r))
-               == IMS_POOL_ST_LEASED)
+        if (!ims_pool_users_is(&rec, key, all)) {
+            continue;
+        }
+
+        (void) ims_pool_recent_add(r->recent, &rec);
+
+        if (ims_pool_state_of(&rec, pool->head.fence, ims_pool_pt(r))
+            == IMS_POOL_ST_LEASED)
         {
-            *ident = row.ident;
+            *ident = one;
             return IMS_POOL_OK;
+        }
+
+        if (found != IMS_POOL_OK) {
+            *ident = one;
+            found = IMS_POOL_OK;
         }
     }
 
-    return rc == IMS_POOL_NOTFOUND ? found : rc;
+    return found;
 }
 
 
@@ -194,12 +165,12 @@ ims_pool_by_user(ims_pool_writer_t *w, ims_str_t pool, ims_str_t realm,
     for (i = 0; rc == IMS_POOL_NOTFOUND && i < w->keys.nhash; i++) {
 
         ims_pool_w_hash(w, &w->keys.hash[i].key, realm, user, hash);
-        rc = ims_pool_by_hash(r, &p, hash, ident);
+        rc = ims_pool_by_hash(w, &p, hash, ident);
     }
 
     ims_pool_unsnap(r);
 
-    return rc == IMS_POOL_UNKNOWN ? IMS_POOL_INTERNAL : rc;
+    return rc;
 }
 
 
@@ -305,6 +276,8 @@ ims_pool_walk(ims_pool_writer_t *w, uint32_t number, int state, uint64_t *pos,
             continue;
         }
 
+        (void) ims_pool_recent_add(r->recent, &rec);
+
         if ((number != 0 && rec.pool != number)
             || !ims_pool_walk_fence(r, rec.pool, &pool))
         {
@@ -380,7 +353,8 @@ ims_pool_info(ims_pool_writer_t *w, ims_pool_info_t *info)
     info->state = r->state;
     info->now = ims_pool_pt(r);
     info->identities = ims_pool_entries(r, IMS_POOL_T_IDENT);
-    info->users = ims_pool_entries(r, IMS_POOL_T_USER);
+    info->users = w->users.n;
+    info->renewals = w->fold.recent.old.n + w->fold.recent.new.n;
     info->hist = ims_pool_entries(r, IMS_POOL_T_HIST);
     info->feed = ims_pool_entries(r, IMS_POOL_T_FEED);
 

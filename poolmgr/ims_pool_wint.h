@@ -47,6 +47,52 @@ typedef struct {
 } ims_pool_floor_t;
 
 
+/*
+ * Renewals of a batch, and their way into the records.  What a batch has done
+ * of it counts when it is committed.
+ */
+typedef struct {
+    ims_pool_recent_t    recent;        /* committed */
+    ims_pool_renewals_t  batch;
+    uint64_t             no;            /* of the batch's commit */
+    uint64_t             since;         /* PT; the new part's first one */
+    uint64_t            *ident;         /* of the old part, in order, */
+    size_t               n;
+    size_t               at;            /* and those before it are done */
+    size_t               batch_at;
+    uint64_t             swept;         /* rows of older commits are gone */
+    uint64_t             batch_swept;
+    unsigned             slice;         /* records at least, this batch */
+    unsigned             pause;         /* batches that leave all as it is */
+    unsigned             lost;          /* rows that could not be read */
+    bool                 tick;          /* this batch is housekeeping */
+} ims_pool_fold_t;
+
+
+/* The way from a user to an identity: a hint, see ims_pool_users.c. */
+typedef struct {
+    uint32_t             user;          /* of hash and pool */
+    uint32_t             session;
+    uint64_t             ident;         /* 0: free */
+} ims_pool_way_t;
+
+typedef struct {
+    ims_pool_way_t       way;
+    bool                 added;
+} ims_pool_way_undo_t;
+
+typedef struct {
+    ims_pool_way_t      *way;
+    uint64_t             secret;        /* odd; nobody chooses his place */
+    unsigned             bits;          /* 2^bits places, if there are any */
+    size_t               n;
+    ims_pool_way_undo_t *undo;          /* what the batch did */
+    unsigned             nundo;
+    unsigned             max;
+    bool                 loaded;
+} ims_pool_users_t;
+
+
 typedef struct ims_pool_purges_s  ims_pool_purges_t;
 typedef struct ims_pool_events_s  ims_pool_events_t;
 
@@ -85,6 +131,8 @@ struct ims_pool_writer_s {
 
     ims_pool_floor_t     floor;
     ims_pool_keys_t      keys;
+    ims_pool_fold_t      fold;
+    ims_pool_users_t     users;
     ims_pool_purges_t   *purges;
     ims_pool_events_t   *events;
 
@@ -177,6 +225,7 @@ int ims_pool_keys_load(ims_pool_writer_t *w, uint32_t next, bool *made,
 
 /*
  * Reading in the batch: IMS_POOL_OK, _NOTFOUND, _INTERNAL (damage counted).
+ * A record comes with its renewals.
  */
 int ims_pool_w_rec(ims_pool_writer_t *w, uint64_t ident, ims_pool_rec_t *rec);
 int ims_pool_w_pool(ims_pool_writer_t *w, uint32_t number, ims_pool_t *pool);
@@ -195,7 +244,13 @@ int ims_pool_w_by_name(ims_pool_writer_t *w, ims_str_t name,
  */
 int ims_pool_w_put(ims_pool_writer_t *w, ims_pool_tree_e tree,
     const void *key, size_t nkey, const void *data, size_t n, unsigned flags);
-int ims_pool_w_put_rec(ims_pool_writer_t *w, const ims_pool_rec_t *rec);
+
+/* The same with room for the CRC behind the n bytes, which is put there. */
+int ims_pool_w_put_row(ims_pool_writer_t *w, ims_pool_tree_e tree,
+    const void *key, size_t nkey, uint8_t *row, size_t n, unsigned flags);
+
+/* All renewals so far are in it from now on. */
+int ims_pool_w_put_rec(ims_pool_writer_t *w, ims_pool_rec_t *rec);
 int ims_pool_w_put_pool(ims_pool_writer_t *w, const ims_pool_t *pool);
 
 /* A row that is not there is fine. */
@@ -204,6 +259,80 @@ int ims_pool_w_del(ims_pool_writer_t *w, ims_pool_tree_e tree,
 
 /* What a failure of LMDB's means; breaks the batch. */
 int ims_pool_w_fail(ims_pool_writer_t *w, int rc);
+
+
+/* --- renewals (ims_pool_fold.c) ----------------------------------------- */
+
+/*
+ * At start: those that are committed, to memory.  fold.lost: rows that could
+ * not be read.
+ */
+int ims_pool_fold_open(ims_pool_writer_t *w, MDB_txn *txn);
+void ims_pool_fold_close(ims_pool_writer_t *w);
+
+/* Between batches: all of them into the records, and the tree is empty. */
+int ims_pool_fold_all(ims_pool_writer_t *w);
+
+void ims_pool_fold_begin(ims_pool_writer_t *w);
+
+/* The batch is housekeeping: so many records, if there are. */
+void ims_pool_fold_tick(ims_pool_writer_t *w, unsigned slice);
+
+/* Would another tick find something to do? */
+bool ims_pool_fold_more(const ims_pool_writer_t *w);
+
+/* A commit failed: what comes next gets its pages for itself. */
+void ims_pool_fold_failed(ims_pool_writer_t *w);
+
+/*
+ * A record of which nothing but one session's end, and what follows from it,
+ * differs from what ims_pool_w_rec() gave.
+ */
+int ims_pool_w_put_renewal(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    unsigned session);
+
+/* Before a commit: the batch's rows, and a slice of the way to the records. */
+int ims_pool_fold(ims_pool_writer_t *w);
+
+/* After it. */
+void ims_pool_fold_committed(ims_pool_writer_t *w);
+
+
+/* --- users (ims_pool_users.c) ------------------------------------------- */
+
+/*
+ * From all records of a snapshot, with room for all others.  INTERNAL: no
+ * memory or random numbers, or LMDB failed.
+ */
+int ims_pool_users_load(ims_pool_users_t *u, MDB_txn *txn, const MDB_dbi *dbi,
+    const ims_pool_clock_t *clock);
+void ims_pool_users_free(ims_pool_users_t *u);
+
+/* Room for n in all, before it is needed; false: no memory. */
+bool ims_pool_users_room(ims_pool_users_t *u, size_t n);
+
+/*
+ * In a batch, keys as of ims_pool_user_key().  false: no memory, and nothing
+ * happened.  What is not there can be deleted.
+ */
+bool ims_pool_users_add(ims_pool_users_t *u, ims_str_t key, uint64_t ident);
+bool ims_pool_users_del(ims_pool_users_t *u, ims_str_t key, uint64_t ident);
+
+void ims_pool_users_committed(ims_pool_users_t *u);
+void ims_pool_users_aborted(ims_pool_users_t *u);
+
+/*
+ * The next identity that may be the one of this key.  *pos is 0 at first.  The
+ * table may not change meanwhile.
+ *
+ * all: of any session of the user, for pools per=session.  That looks through
+ * the whole table, some ms at a million: for commands of people.
+ */
+bool ims_pool_users_next(const ims_pool_users_t *u, ims_str_t key, bool all,
+    size_t *pos, uint64_t *ident);
+
+/* Does the key lead to this record? */
+bool ims_pool_users_is(const ims_pool_rec_t *rec, ims_str_t key, bool all);
 
 
 /* --- space (ims_pool_space.c) ------------------------------------------- */
@@ -225,10 +354,10 @@ typedef struct {
     ims_pool_t       pool;
     uint8_t          user[IMS_POOL_HOLDER_LEN];     /* by the current key */
     uint64_t         session;                       /* 0: per=user */
-    uint8_t          found[IMS_POOL_USER_KEY];      /* key of the row found */
+    uint8_t          found[IMS_POOL_USER_KEY];      /* led to ident */
     size_t           nfound;
-    ims_pool_user_t  row;
-    unsigned         known:1;       /* row, rec and st are there */
+    uint64_t         ident;
+    unsigned         known:1;       /* found, ident, rec and st are there */
     ims_pool_rec_t   rec;
     ims_pool_st_e    st;
 } ims_pool_asker_t;
@@ -375,6 +504,8 @@ typedef struct {
     MDB_env             *env;
     MDB_txn             *txn;
     const MDB_dbi       *dbi;
+    ims_pool_recent_t   *recent;
+    ims_pool_users_t    *users;
     ims_pool_state_t     state;
     ims_pool_floor_t     floor;
     uint64_t             pt;

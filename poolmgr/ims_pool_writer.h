@@ -53,6 +53,9 @@ typedef struct {
                                                0: 64 MiB, at most an eighth of
                                                the map */
     unsigned                 readers;       /* slots; 0: 4096 */
+    unsigned                 renewals;      /* kept before they are worked into
+                                               the records; 0: as many as there
+                                               are identities, within bounds */
     uint32_t                 node;          /* 0: 1 */
     long                     gid;           /* group of the files; -1: as is */
     bool                     is_volatile;   /* any file system; for tests */
@@ -588,6 +591,7 @@ typedef struct {
     uint64_t          now;
     uint64_t          identities;
     uint64_t          users;
+    uint64_t          renewals;     /* not in the records yet */
     uint64_t          hist;
     uint64_t          feed;
     uint64_t          map_size;
@@ -611,7 +615,8 @@ typedef enum {
     IMS_POOL_FAULT_TIMES,       /* order of a record's times */
     IMS_POOL_FAULT_LEASE,       /* lease id above the last one given */
     IMS_POOL_FAULT_AVAIL,       /* missing, twice, later than rest, no record */
-    IMS_POOL_FAULT_USER,        /* user row and holder differ */
+    IMS_POOL_FAULT_USER,        /* a holder with two identities, or no way to
+                                   his */
     IMS_POOL_FAULT_NAMES,       /* names and uri are not inverses */
     IMS_POOL_FAULT_POOL,        /* no such pool */
     IMS_POOL_FAULT_FEED,        /* a gap in the sequence */
@@ -621,14 +626,15 @@ typedef enum {
     IMS_POOL_FAULT_IMPORT,      /* staged without an import, or the opposite */
     IMS_POOL_FAULT_PAGES,       /* LMDB: used and free ones are not all */
     IMS_POOL_FAULT_FILE,        /* owner, group or mode; file system */
+    IMS_POOL_FAULT_RENEWAL,     /* of another lease or session, or to come */
     IMS_POOL_FAULTS
 } ims_pool_fault_e;
 
 const char *ims_pool_fault_text(ims_pool_fault_e fault);
 
 /*
- * ident: where, or the pool, feed sequence or import where there is none; of a
- * file its number.  The text of the place fits IMS_POOL_PLACE_MAX bytes.
+ * ident: where, or the pool, feed sequence, import or commit where there is
+ * none; of a file its number.  The text of the place fits IMS_POOL_PLACE_MAX bytes.
  */
 #define IMS_POOL_PLACE_MAX   24
 void ims_pool_fault_place(ims_pool_fault_e fault, uint64_t ident, char *text);

@@ -94,7 +94,7 @@ my $p = ImsPool->new();
 $dir = $p->dir();
 
 is_deeply([sort keys %table],
-	[sort qw/ ident pool name meta hist feed /], 'tables of the page');
+	[sort qw/ ident renewal pool name meta hist feed /], 'tables of the page');
 
 $p->pool('web', 4, 'TTL', 300, 'TTLMAX', 900, 'D', 2, 'MARGIN', 3);
 is($p->cmd(qw/ IDENTITY ADD web 0 second@ims.example /, 'Two Names',
@@ -102,6 +102,8 @@ is($p->cmd(qw/ IDENTITY ADD web 0 second@ims.example /, 'Two Names',
 	'one with two IMPUs');
 
 my $first = $p->hash($p->cmd($p->acquire('web', 'alice')));
+$p->cmd($p->acquire('web', 'alice', '00000000000000ab'));
+Time::HiRes::sleep(0.02);
 $p->cmd($p->acquire('web', 'alice', '00000000000000ab'));
 my $other = $p->hash($p->cmd($p->acquire('web', 'bob')));
 $p->cmd($p->release('web', 'bob', $other->{lease}));
@@ -115,7 +117,7 @@ my ($state) = rows('meta');
 is($state->[0], 'state', 'the row state');
 is(length $state->[1], $size{meta}, 'its length');
 my $st = fields('meta', $state->[1]);
-is("$st->{magic} $st->{schema}", 'ims-pool 1', 'magic and schema');
+is("$st->{magic} $st->{schema}", 'ims-pool 2', 'magic and schema');
 is($st->{gone}, 0, 'not gone');
 is($st->{given}, 3, 'leases given');
 
@@ -136,6 +138,46 @@ is(join(' ', @$pool{qw/ ttl ttl_max delay margin core_min identities /}),
 is(substr($row->[1], 88), 'webims.example', 'its texts');
 is(join(' ', @$pool{qw/ nname nhome nrealms /}), '3 11 0', 'and lengths');
 
+# renewals, by the page's rule
+
+my %renewal;
+
+for my $row (rows('renewal')) {
+	my ($no) = unpack 'Q>', $row->[0];
+
+	while (length $row->[1]) {
+		my $r = fields('renewal', substr $row->[1], 0, $size{renewal}, '');
+		push @{$renewal{$r->{ident}}}, { %$r, no => $no };
+	}
+}
+
+is(join(' ', map { scalar @$_ } values %renewal), 1, 'a renewal');
+ok($st->{renew_first} <= $renewal{1 << 32 | 1}[0]{no}
+	&& $renewal{1 << 32 | 1}[0]{no} <= $st->{renew_last}, 'its commit');
+
+sub max { (sort { $b <=> $a } @_)[0] }
+
+my $added = 0;
+
+sub renewed {
+	my ($r, $sessions) = @_;
+
+	for my $one (@{$renewal{$r->{ident}} || []}) {
+		next if $one->{no} < $st->{renew_first}
+			|| $one->{no} <= $r->{renewed}
+			|| $one->{lease} != $r->{lease};
+
+		for my $s (grep { $_->[0] == $one->{sid} } @$sessions) {
+			$added++;
+			$s->[1] = max($s->[1], $one->{end});
+			$r->{end} = max($r->{end}, $s->[1]);
+			$r->{promised} = max($r->{promised}, $r->{end});
+			$r->{rest} = max($r->{rest},
+				$r->{promised} + $r->{linger});
+		}
+	}
+}
+
 # each identity: the page's way to its state is the daemon's
 
 my %shown = (0 => 0);
@@ -148,6 +190,12 @@ for my $row (rows('ident')) {
 	$n++;
 	is(unpack('Q>', $row->[0]), $r->{ident}, "key of identity $n");
 	is(length $row->[1], $size{ident} + 16 * $room, 'its length');
+
+	my @session = map { [unpack 'Q<2', substr $row->[1],
+		$size{ident} + 16 * $_, 16] } 0 .. $r->{nsession} - 1;
+	my $was = $r->{end};
+	renewed($r, \@session);
+	ok($r->{end} > $was, 'a renewed one') if $renewal{$r->{ident}};
 
 	my ($name) = grep { $_->[0] eq $row->[0] } rows('name');
 	my $h = fields('name', $name->[1]);
@@ -169,9 +217,9 @@ for my $row (rows('ident')) {
 
 	next if $r->{ident} != (1 << 32 | 1);
 
-	is(join(' ', map { sprintf '%016x', $_ }
-		unpack '(Q<x8)2', substr $row->[1], $size{ident}),
+	is(join(' ', map { sprintf '%016x', $_->[0] } @session),
 		'0000000000000001 00000000000000ab', 'sessions');
+	is($session[1][1], $r->{end}, 'the renewed one ends last');
 }
 
 is($n, 5, 'all identities');
@@ -207,7 +255,7 @@ is_deeply([map { sprintf '%016x-%016x %d', @$_{qw/ ident lease reason /} }
 	["$other->{lease} 2", "$third->{lease} 4"], 'feed');
 
 is(scalar(rows('avail')), 5, 'avail: one row an identity');
-is(scalar(rows('user')), 3, 'user: one a user');
+is($added, 1, 'one renewal counted');
 is($wrong // 0, 0, 'every CRC is right');
 
 # the trees are all named

@@ -541,48 +541,7 @@ plant_avail_late(house_t *h, raw_t *raw)
 }
 
 
-static void
-plant_user_missing(house_t *h, raw_t *raw)
-{
-    uint8_t         key[IMS_POOL_USER_KEY];
-    ims_pool_rec_t  rec;
-
-    raw_rec(raw, ID(2), &rec);
-    raw_del(raw, IMS_POOL_T_USER, key, ims_pool_holder_key(key, &rec));
-}
-
-
-static void
-put_user(raw_t *raw, const ims_pool_rec_t *rec, uint64_t ident,
-    uint64_t session)
-{
-    uint8_t          key[IMS_POOL_USER_KEY];
-    ims_pool_user_t  user;
-
-    memset(&user, 0, sizeof(user));
-    memcpy(user.user, rec->user, sizeof(user.user));
-    user.pool = rec->pool;
-    user.hash_key = rec->hash_key;
-    user.session = session;
-    user.ident = ident;
-
-    raw_put(raw, IMS_POOL_T_USER, key,
-            ims_pool_user_key(key, user.user, user.pool, session), &user,
-            sizeof(user));
-}
-
-
-static void
-plant_user_other(house_t *h, raw_t *raw)
-{
-    ims_pool_rec_t  rec;
-
-    raw_rec(raw, ID(2), &rec);
-    put_user(raw, &rec, ID(1), 0);
-}
-
-
-/* the holder of 2 has 1 as well: one row leads to one of them */
+/* the holder of 2 has 1 as well */
 
 static void
 plant_user_twice(house_t *h, raw_t *raw)
@@ -596,33 +555,142 @@ plant_user_twice(house_t *h, raw_t *raw)
 }
 
 
-/* the same, and the record says that he left it */
+/* nothing leads to what is leased: the record says that its holder left it */
 
 static void
 plant_user_parted(house_t *h, raw_t *raw)
 {
-    uint8_t         key[IMS_POOL_USER_KEY];
     ims_pool_rec_t  rec;
 
     raw_rec(raw, ID(2), &rec);
-    raw_del(raw, IMS_POOL_T_USER, key, ims_pool_holder_key(key, &rec));
     rec.flags |= IMS_POOL_F_PARTED;
     raw_put_rec(raw, &rec);
 }
 
 
-/* a session's row in a pool per=user: a second way to hold something there */
+/* a session's in a pool per=user: a second way to hold something there */
 
 static void
 plant_user_session(house_t *h, raw_t *raw)
 {
-    uint8_t         key[IMS_POOL_USER_KEY];
     ims_pool_rec_t  rec;
 
     raw_rec(raw, ID(2), &rec);
-    raw_del(raw, IMS_POOL_T_USER, key, ims_pool_holder_key(key, &rec));
     rec.flags |= IMS_POOL_F_PER_SESSION;
-    put_user(raw, &rec, ID(2), rec.session[0].sid);
+    raw_put_rec(raw, &rec);
+}
+
+
+/* as if the last commit had made it, or some long ago, which are swept */
+
+static void
+put_renewal(raw_t *raw, const ims_pool_renewal_t *r, bool recent)
+{
+    uint8_t           key[IMS_POOL_RENEWAL_KEY];
+    uint64_t          no;
+    ims_pool_state_t  state;
+
+    memset(key, 0, sizeof(key));
+    assert_int_equal(ims_pool_state(raw->txn, raw->dbi, &state), 0);
+
+    if (recent) {
+        ims_pool_be64(key, state.renew_last);
+        raw_put(raw, IMS_POOL_T_RENEWAL, key, sizeof(key), r, sizeof(*r));
+        return;
+    }
+
+    for (no = 1; no <= 100; no++) {
+        ims_pool_be64(key, no);
+        raw_put(raw, IMS_POOL_T_RENEWAL, key, sizeof(key), r, sizeof(*r));
+    }
+
+    state.renew_first = state.renew_mid = state.renew_last = 101;
+    raw_put(raw, IMS_POOL_T_META, IMS_POOL_STATE_KEY,
+            sizeof(IMS_POOL_STATE_KEY) - 1, &state, sizeof(state));
+}
+
+
+static void
+renewal_of(raw_t *raw, uint64_t ident, ims_pool_renewal_t *r)
+{
+    ims_pool_rec_t  rec;
+
+    raw_rec(raw, ident, &rec);
+
+    r->ident = ident;
+    r->lease = rec.lease;
+    r->sid = rec.session[0].sid;
+    r->end = rec.end + 1;
+}
+
+
+static void
+plant_renewal_right(house_t *h, raw_t *raw)
+{
+    ims_pool_renewal_t  r;
+
+    renewal_of(raw, ID(2), &r);
+    put_renewal(raw, &r, true);
+}
+
+
+static void
+plant_renewal_lease(house_t *h, raw_t *raw)
+{
+    ims_pool_renewal_t  r;
+
+    renewal_of(raw, ID(2), &r);
+    r.lease--;
+    put_renewal(raw, &r, true);
+}
+
+
+static void
+plant_renewal_session(house_t *h, raw_t *raw)
+{
+    ims_pool_renewal_t  r;
+
+    renewal_of(raw, ID(2), &r);
+    r.sid++;
+    put_renewal(raw, &r, true);
+}
+
+
+static void
+plant_renewal_long(house_t *h, raw_t *raw)
+{
+    ims_pool_renewal_t  r;
+
+    renewal_of(raw, ID(2), &r);
+    r.end = UINT64_MAX / 2;
+    put_renewal(raw, &r, true);
+}
+
+
+/* a renewal that never came to its record */
+
+static void
+plant_renewal_lost(house_t *h, raw_t *raw)
+{
+    ims_pool_rec_t      rec;
+    ims_pool_renewal_t  r;
+
+    raw_rec(raw, ID(2), &rec);
+    rec.renewed = 0;
+    raw_put_rec(raw, &rec);
+
+    renewal_of(raw, ID(2), &r);
+    put_renewal(raw, &r, false);
+}
+
+
+static void
+plant_renewed_ahead(house_t *h, raw_t *raw)
+{
+    ims_pool_rec_t  rec;
+
+    raw_rec(raw, ID(2), &rec);
+    rec.renewed = UINT64_MAX / 2;
     raw_put_rec(raw, &rec);
 }
 
@@ -1012,11 +1080,18 @@ test_planted(void **state)
           ID(77) },
         { "avail pool", plant_avail_pool, IMS_POOL_FAULT_AVAIL, ID(2) },
         { "avail > rest", plant_avail_late, IMS_POOL_FAULT_AVAIL, ID(2) },
-        { "user missing", plant_user_missing, IMS_POOL_FAULT_USER, ID(2) },
-        { "another's user", plant_user_other, IMS_POOL_FAULT_USER, ID(2) },
         { "user twice", plant_user_twice, IMS_POOL_FAULT_USER, ID(1) },
         { "parted, live", plant_user_parted, IMS_POOL_FAULT_USER, ID(2) },
         { "session's user", plant_user_session, IMS_POOL_FAULT_USER, ID(2) },
+        { "renewal", plant_renewal_right, IMS_POOL_FAULTS, 0 },
+        { "renewal's lease", plant_renewal_lease, IMS_POOL_FAULT_RENEWAL,
+          ID(2) },
+        { "its session", plant_renewal_session, IMS_POOL_FAULT_RENEWAL,
+          ID(2) },
+        { "its end", plant_renewal_long, IMS_POOL_FAULT_RENEWAL, ID(2) },
+        { "renewal lost", plant_renewal_lost, IMS_POOL_FAULT_RENEWAL, ID(2) },
+        { "renewed ahead", plant_renewed_ahead, IMS_POOL_FAULT_RENEWAL,
+          ID(2) },
         { "name missing", plant_name_missing, IMS_POOL_FAULT_NAMES, ID(2) },
         { "name of nobody", plant_name_nobody, IMS_POOL_FAULT_NAMES, ID(77) },
         { "not canonical", plant_name_canon, IMS_POOL_FAULT_NAMES, ID(2) },
@@ -1323,6 +1398,7 @@ test_readers(void **state)
     assert_int_equal(ch, 'y');
 
     for (i = 0; i < 5; i++) {
+        h.f.v.boottime++;
         assert_int_equal(acquire(&h.f, "bob", 2, &g), 0);
     }
 

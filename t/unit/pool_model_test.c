@@ -791,6 +791,7 @@ restart(run_t *r)
 
     lost = below(r, 20) == 0;
     r->f.opt.commits_lost = lost;
+    r->f.opt.renewals = 1 + (unsigned) below(r, 8);
 
     /* over a reboot pool time goes on from the last clock row at least */
 

@@ -276,8 +276,8 @@ test_reader(void **state)
         assert_int_equal(acquire(&f, user, 1, &lease[i]), IMS_POOL_OK);
     }
 
-    assert_int_equal(ims_pool_reader_borrow(&r, f.w->env, f.w->dbi, &f.clock),
-                     0);
+    assert_int_equal(ims_pool_reader_borrow(&r, f.w->env, f.w->dbi, &f.clock,
+                                            NULL), 0);
     assert_int_equal(ims_pool_snap(r), 0);
 
     for (n = 0; n < 10000; n++) {

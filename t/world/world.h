@@ -119,6 +119,8 @@ typedef void (*event_pt)(world_t *w, event_t *e);
     MU(REST_WITHOUT_D, "rest = promised, without D")                          \
     MU(REST_FROM_END, "release and revocation lower promised and rest")       \
     MU(RENEW_NO_PROMISE, "a renewal does not raise promised and rest")        \
+    MU(RENEWALS_DROPPED, "renewals go before they are in the records")        \
+    MU(RENEWALS_FORGOTTEN, "renewals are not read at a start")                \
     MU(TOLD_EARLY, "answers are told before the commit")                      \
     MU(NO_HOLD, "no hold after lost commits")                                 \
     MU(NO_INCARNATION_FENCE, "no fence after lost commits")                   \

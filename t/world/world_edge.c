@@ -237,7 +237,7 @@ edge_open_base(world_t *w, int *rc)
 
     if (*rc == IMS_POOL_OK && w->truth == NULL) {
         *rc = ims_pool_reader_borrow(&w->truth, w->base_reader->env,
-                                     w->base_reader->dbi, &w->clock);
+                                     w->base_reader->dbi, &w->clock, NULL);
     }
 
     return *rc == IMS_POOL_OK;
@@ -262,7 +262,7 @@ edge_open_pool(world_t *w, worker_t *k)
 
     if (!edge_open_base(w, &rc)
         || ims_pool_reader_borrow(&r, w->base_reader->env,
-                                  w->base_reader->dbi, &w->clock)
+                                  w->base_reader->dbi, &w->clock, NULL)
            != IMS_POOL_OK)
     {
         return;

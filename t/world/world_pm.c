@@ -430,6 +430,10 @@ pm_do_batch(ims_pool_writer_t *pool)
         }
     }
 
+    if (pm_here->mutant == MU_RENEWALS_DROPPED) {
+        pool->state.renew_first = pool->state.renew_mid;
+    }
+
     if (pm_here->kill == PM_KILL_BEFORE) {
         raise(SIGKILL);
     }
@@ -526,6 +530,10 @@ pm_mutate_start(ims_pool_writer_t *pool)
 {
     ims_pool_t  p;
 
+    if (pm_here->mutant == MU_RENEWALS_FORGOTTEN) {
+        ims_pool_recent_free(&pool->fold.recent);
+    }
+
     if (!pm_here->started.fenced
         || (pm_here->mutant != MU_NO_HOLD
             && pm_here->mutant != MU_NO_INCARNATION_FENCE))
@@ -566,6 +574,7 @@ pm_main(world_t *w, int fd)
     opt.readers = 64;
     opt.map_size = (size_t) 64 << 20;
     opt.reserve = IMS_POOL_NO_RESERVE;
+    opt.renewals = 3;
     opt.commits_lost = pm_here->commits_lost;
 
     pm_here->rc = ims_pool_writer_open(&pool, &opt, &pm_here->started,
