@@ -27,7 +27,8 @@
 
 #define MGR_USAGE_EXIT   2
 #define MGR_HISTORY_DAYS 180
-#define MGR_RESERVE_MIB  64
+#define MGR_RESERVE_MIB   64
+#define MGR_RENEWALS_MAX  131072
 #define MGR_NOFILE       (MGR_CONNECTIONS + 64)
 
 
@@ -41,6 +42,7 @@ typedef struct {
     uint64_t     keep_days;
     uint64_t     map_mib;
     uint64_t     reserve_mib;
+    uint64_t     renewals;
     bool         is_volatile;
     bool         log_users;
     bool         init;
@@ -89,6 +91,9 @@ static const char  mgr_help[] =
 "      --map-size MIB     address space for the database: its limit (16384)\n"
 "      --reserve MIB      of it and of the disk kept for ends of leases, at\n"
 "                         most an eighth of the map (64)\n"
+"      --renewals N       lengthened leases of which the records are written\n"
+"                         later, many at once (as many as there are\n"
+"                         identities, 1024 to 131072)\n"
 "      --volatile         take any file system, tmpfs too: a power cut may\n"
 "                         then lose leases.  For tests and demonstrations\n"
 "  -l, --log-level LEVEL  emerg, alert, error, warn, notice (default), info\n"
@@ -194,6 +199,7 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         { "history-keep", required_argument, NULL, 'K' },
         { "map-size", required_argument, NULL, 'm' },
         { "reserve", required_argument, NULL, 'r' },
+        { "renewals", required_argument, NULL, 'W' },
         { "volatile", no_argument, NULL, 'v' },
         { "log-level", required_argument, NULL, 'l' },
         { "init", no_argument, NULL, 'I' },
@@ -263,6 +269,16 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         case 'r':
             if (!ims_str_u64(ims_str_z(optarg), 1 << 20, &o->reserve_mib)) {
                 fputs("ims-poolmgr: --reserve is a number of MiB\n", stderr);
+                return MGR_USAGE_EXIT;
+            }
+            break;
+
+        case 'W':
+            if (!ims_str_u64(ims_str_z(optarg), MGR_RENEWALS_MAX, &o->renewals)
+                || o->renewals == 0)
+            {
+                fputs("ims-poolmgr: --renewals is a number up to 131072\n",
+                      stderr);
                 return MGR_USAGE_EXIT;
             }
             break;
@@ -418,6 +434,7 @@ mgr_pool_options(const mgr_options_t *o, const mgr_user_t *u,
     opt->is_volatile = o->is_volatile;
     opt->never_used = o->never_used;
     opt->map_size = (size_t) o->map_mib << 20;
+    opt->renewals = (unsigned) o->renewals;
     opt->reserve = o->reserve_mib ? o->reserve_mib << 20
                                   : IMS_POOL_NO_RESERVE;
 }

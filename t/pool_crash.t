@@ -33,7 +33,8 @@ use constant USERS => 40;
 
 my ($p, $q, $r, $h, $status, $log);
 
-$p = ImsPool->new();
+# so few that they are on their way to the records at any time
+$p = ImsPool->new(args => ['--renewals', 50]);
 $p->pool('web', 1000);
 
 # kill -9 under load: what was acknowledged is there, once
@@ -240,7 +241,8 @@ is_deeply([map { s{.*/}{}r } glob $q->tmp() . '/foreign/*'], ['thesis.txt'],
 ($status, $log) = $q->refused('--dir', $q->tmp() . '/no/such/parent');
 is($status, 1, 'directory without a parent');
 
-for my $args (['--nix'], ['--log-level', 'nix'], ['--map-size', 0], ['arg']) {
+for my $args (['--nix'], ['--log-level', 'nix'], ['--map-size', 0],
+	['--renewals', 0], ['--renewals', '131073'], ['arg']) {
 	($status, $log) = $q->refused(@$args);
 	is($status, 2, "usage: @$args");
 }
