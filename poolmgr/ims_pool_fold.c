@@ -219,11 +219,14 @@ int
 ims_pool_fold_all(ims_pool_writer_t *w)
 {
     int               rc;
+    bool              old;
+    size_t            at;
     ims_pool_fold_t  *f;
 
     f = &w->fold;
 
-    do {
+    while (f->recent.new.n != 0 || f->recent.first != f->recent.mid) {
+
         rc = ims_pool_begin(w);
 
         if (rc != IMS_POOL_OK) {
@@ -231,19 +234,24 @@ ims_pool_fold_all(ims_pool_writer_t *w)
         }
 
         w->dirty = 1;
+        at = f->at;
+        old = f->recent.first != f->recent.mid;
         f->slice = IMS_POOL_FOLD_SLICE;
 
-        if (w->state.renew_first == w->state.renew_mid) {
+        if (!old) {
             w->state.renew_mid = f->no + 1;
         }
 
         rc = ims_pool_commit(w);
 
-    } while (rc == IMS_POOL_OK
-             && (f->recent.new.n != 0 || f->recent.first != f->recent.mid));
+        if (rc != IMS_POOL_OK) {
+            return rc;
+        }
 
-    if (rc != IMS_POOL_OK) {
-        return rc;
+        if (old && f->recent.first != f->recent.mid && f->at == at) {
+            /* no space or no memory to go on with */
+            return IMS_POOL_NOSPACE;
+        }
     }
 
     rc = ims_pool_begin(w);
@@ -334,7 +342,8 @@ ims_pool_fold_limit(ims_pool_writer_t *w)
     MDB_stat  st;
 
     if (w->opt.renewals) {
-        return w->opt.renewals;
+        return w->opt.renewals < IMS_POOL_FOLD_MOST ? w->opt.renewals
+                                                    : IMS_POOL_FOLD_MOST;
     }
 
     if (mdb_stat(w->txn, w->dbi[IMS_POOL_T_IDENT], &st) != 0
