@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "mgr_batch.h"
+#include "mgr_hlog.h"
 #include "mgr_job.h"
 #include "mgr_metrics.h"
 
@@ -639,6 +640,10 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
 
     served = 0;
     again = 0;
+
+    /* who is killed after an answer has written what led to it */
+
+    mgr_hlog_flush(s);
 
     for (i = 0; i < b->n; i++) {
 

@@ -209,6 +209,7 @@ sub start {
 
     if ($pid == 0) {
         setpgrp;
+        $SIG{INT} = 'DEFAULT';      # who runs tests in the background has none
         open STDOUT, '>', $log;
         open STDERR, '>&', \*STDOUT;
         exec @command or POSIX::_exit(127);
