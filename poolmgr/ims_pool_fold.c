@@ -7,8 +7,9 @@
  *   commits  ... first ....... mid ............. last
  *   rows     (deleted)  old part     new part
  *
- * When as many renewals were made as there are identities (within bounds), or a
- * minute after the first, the new part becomes the old one.  Each commit then
+ * When as many renewals were made as there are identities (within bounds), or
+ * when housekeeping comes by a minute after the first or later, the new part
+ * becomes the old one.  Each commit then
  * takes some of the old part's identities, in the order of their rows, and
  * writes their records, so many that all is done before the new part is full
  * again; with the last of them `first` is `mid`.  Each commit also deletes some
