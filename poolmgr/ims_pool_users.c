@@ -200,7 +200,8 @@ ims_pool_users_add(ims_pool_users_t *u, ims_str_t key, uint64_t ident)
     way = ims_pool_users_way(u, key, ident);
 
     if (!ims_pool_users_room(u, u->n + 1)
-        || !ims_pool_users_note(u, &way, true)) {
+        || !ims_pool_users_note(u, &way, true))
+    {
         return false;
     }
 
