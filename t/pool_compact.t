@@ -62,15 +62,28 @@ my %parity;
 
 for my $time (1 .. TIMES) {
 
-    # a commit more or less: the number of the last transaction is even and
-    # odd by turns
+    # each second time in the middle of requests. The other times the number
+    # of the last transaction is even and odd by turns, which is not left to
+    # chance: how many commits a few requests take is nobody's to say
 
-    ims_poolctl($t, 'acquire', 'web', "more$time") if $time % 3 == 0;
     my $txn = info('transaction');
-    $parity{$txn % 2}++;
+    my $want = $time / 2 % 2;
+    my @asked;
+
+    if ($time % 2) {
+        @asked = map { ask("load$time-$_") } 1 .. 5;
+
+    } else {
+        for my $more (1 .. 9) {
+            last if $txn % 2 == $want;
+            ims_poolctl($t, 'acquire', 'web', "more$time-$more");
+            $txn = info('transaction');
+        }
+
+        $parity{$txn % 2}++;
+    }
 
     my $from = readlink "$dir/pool/current";
-    my @asked = map { ask("load$time-$_") } 1 .. 5;
     my ($status, $r) = ims_poolctl($t, 'compact', '--json');
     push @asked, map { ask("load$time+$_") } 1 .. 5;
 
