@@ -55,7 +55,7 @@
 
 
 #define IMS_POOL_MAGIC          "ims-pool"
-#define IMS_POOL_SCHEMA         2      /* of rows written by this version */
+#define IMS_POOL_SCHEMA         3      /* of rows written by this version */
 #define IMS_POOL_MIN_READER     2      /* oldest reader that understands them */
 
 #define IMS_POOL_SESSIONS       4      /* room in a record */
@@ -146,8 +146,8 @@ typedef struct {
 
 
 /*
- * Tree `ident`: the hot row of an identity.  Stored are the bytes up to
- * session[max(1, nsession)], then the CRC.
+ * The hot part of an identity.  Stored are the bytes up to
+ * session[max(1, nsession)], then the CRC-32C of ident, big-endian, and these.
  *
  *   start <= end <= promised, promised + linger <= rest (but if purged)
  *
@@ -184,6 +184,29 @@ typedef struct {
 
 _Static_assert(sizeof(ims_pool_rec_t) == 128 + IMS_POOL_SESSIONS * 16,
                "a record has no holes");
+
+
+/*
+ * Tree `ident`, key `first`: the records of so many identities with following
+ * numbers.  The only rows without a CRC at their end: each part has its own.
+ * With LMDB's header of 16 bytes it is a page; see ims_pool_block.c.
+ */
+#define IMS_POOL_BLOCK          20
+#define IMS_POOL_SLOT           200     /* bytes; zeros behind the CRC */
+
+typedef struct {
+    uint64_t  first;            /* a multiple of IMS_POOL_BLOCK */
+    uint32_t  used;             /* bit i: first + i has a record in slot i */
+    uint32_t  crc;              /* CRC-32C of the key and these 12 bytes */
+} ims_pool_block_head_t;
+
+typedef struct {
+    ims_pool_block_head_t  head;
+    uint8_t                slot[IMS_POOL_BLOCK][IMS_POOL_SLOT];
+} ims_pool_block_t;
+
+_Static_assert(sizeof(ims_pool_block_t) == 16 + IMS_POOL_BLOCK * IMS_POOL_SLOT,
+               "a row of `ident` has no holes");
 
 
 /*
@@ -296,10 +319,11 @@ typedef struct {
     uint64_t          renew_first;      /* older renewals are in the records */
     uint64_t          renew_mid;        /* those before it are on their way */
     uint64_t          renew_last;       /* number of the last commit */
+    uint64_t          records;          /* in `ident` */
     ims_pool_ptrow_t  clock;
 } ims_pool_state_t;
 
-_Static_assert(sizeof(ims_pool_state_t) == 208, "the state has no holes");
+_Static_assert(sizeof(ims_pool_state_t) == 216, "the state has no holes");
 
 
 typedef enum {

@@ -17,6 +17,8 @@
 #define IMS_POOL_ROW_MAX     (IMS_POOL_NAMES_MAX + IMS_POOL_CRC_LEN)
 
 
+static int ims_pool_w_put_block(ims_pool_writer_t *w,
+    const ims_pool_block_t *block);
 static bool ims_pool_alive(ims_pool_writer_t *w);
 static int ims_pool_tick_feed(ims_pool_writer_t *w);
 static int ims_pool_tick_avail(ims_pool_writer_t *w);
@@ -346,14 +348,75 @@ ims_pool_w_put_row(ims_pool_writer_t *w, ims_pool_tree_e tree,
 int
 ims_pool_w_put_rec(ims_pool_writer_t *w, ims_pool_rec_t *rec)
 {
-    uint8_t  key[8];
+    int               rc;
+    ims_pool_block_t  block;
 
     rec->renewed = w->fold.no;
 
-    ims_pool_be64(key, rec->ident);
+    rc = ims_pool_block_read(w->txn, w->dbi, rec->ident, &block);
 
-    return ims_pool_w_put(w, IMS_POOL_T_IDENT, key, sizeof(key), rec,
-                          ims_pool_rec_size(rec), 0);
+    if (rc == IMS_POOL_UNKNOWN) {
+        return ims_pool_w_fail(w, 0);
+    }
+
+    w->state.records += !ims_pool_block_has(&block, rec->ident);
+    ims_pool_block_set(&block, rec);
+
+    return ims_pool_w_put_block(w, &block);
+}
+
+
+int
+ims_pool_w_del_rec(ims_pool_writer_t *w, uint64_t ident)
+{
+    int               rc;
+    uint8_t           key[8];
+    ims_pool_block_t  block;
+
+    rc = ims_pool_block_read(w->txn, w->dbi, ident, &block);
+
+    if (rc == IMS_POOL_UNKNOWN) {
+        return ims_pool_w_fail(w, 0);
+    }
+
+    if (!ims_pool_block_has(&block, ident)) {
+        return IMS_POOL_OK;
+    }
+
+    w->state.records--;
+    ims_pool_block_clear(&block, ident);
+
+    if (block.head.used == 0) {
+        ims_pool_be64(key, block.head.first);
+        return ims_pool_w_del(w, IMS_POOL_T_IDENT, key, sizeof(key));
+    }
+
+    return ims_pool_w_put_block(w, &block);
+}
+
+
+static int
+ims_pool_w_put_block(ims_pool_writer_t *w, const ims_pool_block_t *block)
+{
+    int      rc;
+    uint8_t  key[8];
+    MDB_val  k, v;
+
+    ims_pool_be64(key, block->head.first);
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+    v.mv_size = sizeof(ims_pool_block_t);
+    v.mv_data = (void *) block;
+
+    rc = mdb_put(w->txn, w->dbi[IMS_POOL_T_IDENT], &k, &v, 0);
+
+    if (rc != 0) {
+        return ims_pool_w_fail(w, rc);
+    }
+
+    w->dirty = 1;
+
+    return IMS_POOL_OK;
 }
 
 

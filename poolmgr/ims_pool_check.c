@@ -66,6 +66,10 @@ static void ims_pool_check_import(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
 static void ims_pool_check_clock(ims_pool_checker_t *c, const MDB_val *k,
     ims_str_t row);
+static unsigned ims_pool_check_block(ims_pool_checker_t *c, const MDB_val *k,
+    const MDB_val *v);
+static void ims_pool_check_one(ims_pool_checker_t *c, const MDB_val *k,
+    bool good, ims_str_t row);
 static int ims_pool_check_phase(ims_pool_checker_t *c, unsigned max);
 static void ims_pool_check_importing(ims_pool_checker_t *c);
 static void ims_pool_check_last(ims_pool_checker_t *c);
@@ -271,18 +275,17 @@ ims_pool_check_phase(ims_pool_checker_t *c, unsigned max)
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
     }
 
-    for (n = 0; rc == 0 && n < max; n++) {
+    for (n = 0; rc == 0 && n < max; /* void */ ) {
 
-        check->rows++;
         check->nkey = (unsigned) k.mv_size;
         memcpy(check->key, k.mv_data, k.mv_size);
 
-        if (ims_pool_row_open(&k, &v, &row)) {
-            ims_pool_phases[check->phase].row(c, &k, row);
+        if (ims_pool_phases[check->phase].tree == IMS_POOL_T_IDENT) {
+            n += ims_pool_check_block(c, &k, &v);
 
         } else {
-            ims_pool_fault(c, IMS_POOL_FAULT_ROW,
-                           k.mv_size >= 8 ? ims_pool_get64(k.mv_data) : 0);
+            ims_pool_check_one(c, &k, ims_pool_row_open(&k, &v, &row), row);
+            n++;
         }
 
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
@@ -306,6 +309,62 @@ ims_pool_check_phase(ims_pool_checker_t *c, unsigned max)
     }
 
     return IMS_POOL_MORE;
+}
+
+
+static void
+ims_pool_check_one(ims_pool_checker_t *c, const MDB_val *k, bool good,
+    ims_str_t row)
+{
+    c->check->rows++;
+
+    if (good) {
+        ims_pool_phases[c->check->phase].row(c, k, row);
+
+    } else {
+        ims_pool_fault(c, IMS_POOL_FAULT_ROW,
+                       k->mv_size >= 8 ? ims_pool_get64(k->mv_data) : 0);
+    }
+}
+
+
+/* a row of records, each taken for one; how many there were */
+
+static unsigned
+ims_pool_check_block(ims_pool_checker_t *c, const MDB_val *k, const MDB_val *v)
+{
+    uint8_t                key[8];
+    MDB_val                one;
+    uint64_t               ident;
+    unsigned               i, n;
+    ims_str_t              row;
+    const uint8_t         *slot;
+    ims_pool_block_head_t  h;
+
+    if (!ims_pool_block_open(k, v, &h) || h.used == 0) {
+        ims_pool_check_one(c, k, false, ims_str_set(NULL, 0));
+        return 1;
+    }
+
+    one.mv_size = sizeof(key);
+    one.mv_data = key;
+
+    for (i = 0, n = 0; i < IMS_POOL_BLOCK; i++) {
+
+        if ((h.used >> i & 1) == 0) {
+            continue;
+        }
+
+        ident = h.first + i;
+        ims_pool_be64(key, ident);
+        slot = (const uint8_t *) v->mv_data + offsetof(ims_pool_block_t, slot)
+               + i * IMS_POOL_SLOT;
+
+        ims_pool_check_one(c, &one, ims_pool_slot_row(slot, ident, &row), row);
+        n++;
+    }
+
+    return n;
 }
 
 
@@ -741,7 +800,7 @@ static bool
 ims_pool_check_total_end(ims_pool_checker_t *c)
 {
     unsigned           i;
-    uint64_t           sum[IMS_POOL_CHECK_SUMS];
+    uint64_t           all, sum[IMS_POOL_CHECK_SUMS];
     ims_pool_check_t  *check;
 
     check = c->check;
@@ -756,10 +815,16 @@ ims_pool_check_total_end(ims_pool_checker_t *c)
         return ++check->tries < IMS_POOL_TOTAL_TRIES;
     }
 
-    for (i = 0; i < IMS_POOL_CHECK_SUMS; i++) {
+    for (i = 0, all = 0; i < IMS_POOL_CHECK_SUMS; i++) {
         if (check->count[i] != sum[i]) {
             ims_pool_fault(c, IMS_POOL_FAULT_TOTAL, i);
         }
+
+        all += check->count[i];
+    }
+
+    if (all != c->state.records) {
+        ims_pool_fault(c, IMS_POOL_FAULT_TOTAL, 0);
     }
 
     return false;

@@ -340,21 +340,17 @@ ims_pool_fold_row(ims_pool_writer_t *w, uint32_t part, uint8_t *row, size_t n)
 static unsigned
 ims_pool_fold_limit(ims_pool_writer_t *w)
 {
-    MDB_stat  st;
-
     if (w->opt.renewals) {
         return w->opt.renewals < IMS_POOL_FOLD_MOST ? w->opt.renewals
                                                     : IMS_POOL_FOLD_MOST;
     }
 
-    if (mdb_stat(w->txn, w->dbi[IMS_POOL_T_IDENT], &st) != 0
-        || st.ms_entries < IMS_POOL_FOLD_LEAST)
-    {
+    if (w->state.records < IMS_POOL_FOLD_LEAST) {
         return IMS_POOL_FOLD_LEAST;
     }
 
-    return st.ms_entries < IMS_POOL_FOLD_MOST ? (unsigned) st.ms_entries
-                                              : IMS_POOL_FOLD_MOST;
+    return w->state.records < IMS_POOL_FOLD_MOST ? (unsigned) w->state.records
+                                                 : IMS_POOL_FOLD_MOST;
 }
 
 

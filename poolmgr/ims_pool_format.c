@@ -30,8 +30,6 @@ typedef struct {
 
 #define IMS_POOL_AS_GIVEN    0xffff
 
-#define IMS_POOL_REC_FIXED   offsetof(ims_pool_rec_t, session)
-
 
 const char *const  ims_pool_tree_names[IMS_POOL_TREES] = {
     "meta", "pool", "poolname", "ident", "renewal", "name", "uri", "avail",
@@ -142,23 +140,10 @@ ims_pool_row_copy(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t nkey,
 }
 
 
-size_t
-ims_pool_rec_size(const ims_pool_rec_t *rec)
-{
-    size_t  n;
-
-    /* room for one session always: the row keeps its size in most lives */
-
-    n = rec->nsession ? rec->nsession : 1;
-
-    return IMS_POOL_REC_FIXED + n * sizeof(ims_pool_session_t);
-}
-
-
 bool
 ims_pool_rec_decode(ims_str_t row, uint64_t ident, ims_pool_rec_t *rec)
 {
-    if (row.n < IMS_POOL_REC_FIXED || row.n > sizeof(ims_pool_rec_t)) {
+    if (row.n < ims_pool_rec_bytes(0) || row.n > sizeof(ims_pool_rec_t)) {
         return false;
     }
 
@@ -167,26 +152,6 @@ ims_pool_rec_decode(ims_str_t row, uint64_t ident, ims_pool_rec_t *rec)
 
     return rec->ident == ident && rec->nsession <= IMS_POOL_SESSIONS
            && row.n == ims_pool_rec_size(rec);
-}
-
-
-int
-ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
-    ims_pool_rec_t *rec)
-{
-    int        rc;
-    uint8_t    key[8];
-    ims_str_t  row;
-
-    ims_pool_be64(key, ident);
-
-    rc = ims_pool_row(txn, dbi[IMS_POOL_T_IDENT], key, sizeof(key), &row);
-
-    if (rc == IMS_POOL_OK && !ims_pool_rec_decode(row, ident, rec)) {
-        return IMS_POOL_UNKNOWN;
-    }
-
-    return rc;
 }
 
 

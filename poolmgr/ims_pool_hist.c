@@ -47,6 +47,10 @@ static int ims_pool_clock_put(ims_pool_writer_t *w, uint64_t pt,
     uint64_t wall);
 static void ims_pool_past_row(ims_pool_past_t *past,
     const ims_pool_hist_t *row);
+static int ims_pool_history_rows(ims_pool_writer_t *w,
+    ims_pool_history_t *pos, unsigned max, ims_pool_past_pt cb, void *ctx);
+static int ims_pool_history_recs(ims_pool_writer_t *w,
+    ims_pool_history_t *pos, unsigned max, ims_pool_past_pt cb, void *ctx);
 static int ims_pool_past_rec(ims_pool_reader_t *r, ims_pool_rec_t *rec,
     ims_pool_past_t *past);
 static size_t ims_pool_former_key(uint8_t *key, const void *uri, size_t n,
@@ -615,8 +619,37 @@ ims_pool_history(ims_pool_writer_t *w, uint64_t ident, uint64_t *lease,
 }
 
 
+/* first all rows of `hist`, then the records of which it says nothing */
+
 int
 ims_pool_history_walk(ims_pool_writer_t *w, ims_pool_history_t *pos,
+    unsigned max, ims_pool_past_pt cb, void *ctx)
+{
+    int  rc;
+
+    if (ims_pool_snap(w->reader) != IMS_POOL_OK) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    rc = pos->records ? ims_pool_history_recs(w, pos, max, cb, ctx)
+                      : ims_pool_history_rows(w, pos, max, cb, ctx);
+
+    ims_pool_unsnap(w->reader);
+
+    if (rc == IMS_POOL_OK && !pos->records) {
+        pos->records = true;
+        pos->ident = 0;
+        pos->lease = 0;
+
+        return IMS_POOL_MORE;
+    }
+
+    return rc;
+}
+
+
+static int
+ims_pool_history_rows(ims_pool_writer_t *w, ims_pool_history_t *pos,
     unsigned max, ims_pool_past_pt cb, void *ctx)
 {
     int                 rc;
@@ -625,41 +658,29 @@ ims_pool_history_walk(ims_pool_writer_t *w, ims_pool_history_t *pos,
     unsigned            n;
     ims_str_t           text;
     MDB_cursor         *cursor;
-    MDB_cursor_op       op;
-    ims_pool_rec_t      rec;
     ims_pool_hist_t     row;
     ims_pool_past_t     past;
     ims_pool_reader_t  *r;
 
     r = w->reader;
 
-    if (ims_pool_snap(r) != IMS_POOL_OK) {
-        return IMS_POOL_INTERNAL;
-    }
-
-    if (mdb_cursor_open(r->txn, r->dbi[pos->records ? IMS_POOL_T_IDENT
-                                                    : IMS_POOL_T_HIST],
-                        &cursor) != 0)
-    {
-        ims_pool_unsnap(r);
+    if (mdb_cursor_open(r->txn, r->dbi[IMS_POOL_T_HIST], &cursor) != 0) {
         return IMS_POOL_INTERNAL;
     }
 
     ims_pool_be64(key, pos->ident);
     ims_pool_be64(key + 8, pos->lease);
-    k.mv_size = pos->records ? 8 : 16;
+    k.mv_size = sizeof(key);
     k.mv_data = key;
-    op = MDB_SET_RANGE;
     rc = 0;
 
     for (n = 0; n < max; n++) {
-        rc = mdb_cursor_get(cursor, &k, &v, op);
+        rc = mdb_cursor_get(cursor, &k, &v, n ? MDB_NEXT : MDB_SET_RANGE);
 
         if (rc != 0) {
             break;
         }
 
-        op = MDB_NEXT;
         pos->ident = ims_pool_get64(k.mv_data);
 
         if (!ims_pool_row_open(&k, &v, &text)) {
@@ -668,57 +689,83 @@ ims_pool_history_walk(ims_pool_writer_t *w, ims_pool_history_t *pos,
             continue;
         }
 
-        if (!pos->records) {
-            pos->lease = ims_pool_get64((const uint8_t *) k.mv_data + 8) + 1;
+        pos->lease = ims_pool_get64((const uint8_t *) k.mv_data + 8) + 1;
 
-            if (text.n == sizeof(row)) {
-                memcpy(&row, text.p, sizeof(row));
-
-                if (row.ident > UINT32_MAX) {
-                    ims_pool_past_row(&past, &row);
-                    cb(ctx, &past);
-                }
-            }
-
+        if (text.n != sizeof(row)) {
             continue;
         }
 
-        if (ims_pool_rec_decode(text, pos->ident, &rec) && rec.lease != 0) {
+        memcpy(&row, text.p, sizeof(row));
 
-            ims_pool_be64(key, rec.ident);
-            ims_pool_be64(key + 8, rec.lease);
-
-            if (ims_pool_row(r->txn, r->dbi[IMS_POOL_T_HIST], key, 16, &text)
-                == IMS_POOL_NOTFOUND
-                && ims_pool_past_rec(r, &rec, &past) == IMS_POOL_OK)
-            {
-                cb(ctx, &past);
-            }
+        if (row.ident > UINT32_MAX) {
+            ims_pool_past_row(&past, &row);
+            cb(ctx, &past);
         }
-
-        pos->ident++;
     }
 
     mdb_cursor_close(cursor);
-    ims_pool_unsnap(r);
 
-    if (rc != 0 && rc != MDB_NOTFOUND) {
+    return rc == 0 ? IMS_POOL_MORE
+           : rc == MDB_NOTFOUND ? IMS_POOL_OK : IMS_POOL_INTERNAL;
+}
+
+
+static int
+ims_pool_history_recs(ims_pool_writer_t *w, ims_pool_history_t *pos,
+    unsigned max, ims_pool_past_pt cb, void *ctx)
+{
+    int                 rc;
+    uint8_t             key[16];
+    unsigned            n;
+    uint64_t            ident;
+    ims_str_t           text;
+    ims_pool_rec_t      rec;
+    ims_pool_recs_t     it;
+    ims_pool_past_t     past;
+    ims_pool_reader_t  *r;
+
+    r = w->reader;
+
+    if (ims_pool_recs_open(&it, r->txn, r->dbi, pos->ident) != 0) {
         return IMS_POOL_INTERNAL;
     }
 
-    if (rc == 0) {
-        return IMS_POOL_MORE;
+    rc = IMS_POOL_OK;
+
+    for (n = 0; n < max; n++) {
+        rc = ims_pool_recs_next(&it, &ident, &rec);
+
+        if (rc != IMS_POOL_OK && rc != IMS_POOL_UNKNOWN) {
+            break;
+        }
+
+        pos->ident = ident + 1;
+
+        if (rc == IMS_POOL_UNKNOWN) {
+            w->damaged++;
+            continue;
+        }
+
+        if (rec.lease == 0) {
+            continue;
+        }
+
+        ims_pool_be64(key, rec.ident);
+        ims_pool_be64(key + 8, rec.lease);
+
+        if (ims_pool_row(r->txn, r->dbi[IMS_POOL_T_HIST], key, sizeof(key),
+                         &text)
+            == IMS_POOL_NOTFOUND
+            && ims_pool_past_rec(r, &rec, &past) == IMS_POOL_OK)
+        {
+            cb(ctx, &past);
+        }
     }
 
-    if (pos->records) {
-        return IMS_POOL_OK;
-    }
+    ims_pool_recs_close(&it);
 
-    pos->records = true;
-    pos->ident = 0;
-    pos->lease = 0;
-
-    return IMS_POOL_MORE;
+    return n == max ? IMS_POOL_MORE
+           : rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : IMS_POOL_INTERNAL;
 }
 
 

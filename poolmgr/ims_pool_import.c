@@ -745,7 +745,7 @@ ims_pool_import_decide(ims_pool_writer_t *w, uint32_t import_no,
 int
 ims_pool_import_end(ims_pool_writer_t *w, uint32_t import_no)
 {
-    MDB_stat  st;
+    size_t  n;
 
     if (!ims_pool_space_for(w, IMS_POOL_SPACE_ALL)) {
         return IMS_POOL_NOSPACE;
@@ -754,8 +754,8 @@ ims_pool_import_end(ims_pool_writer_t *w, uint32_t import_no)
     /* while there are few users: later it would take long */
 
     if (!w->broken
-        && (mdb_stat(w->txn, w->dbi[IMS_POOL_T_IDENT], &st) != 0
-            || !ims_pool_users_room(&w->users, st.ms_entries)))
+        && (ims_pool_recs_most(w->txn, w->dbi, &n) != 0
+            || !ims_pool_users_room(&w->users, n)))
     {
         return IMS_POOL_INTERNAL;
     }

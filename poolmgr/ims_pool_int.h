@@ -43,9 +43,6 @@ int ims_pool_row_copy(MDB_txn *txn, MDB_dbi dbi, const void *key, size_t nkey,
  * is as its row has it: recent renewals are not in it.
  */
 bool ims_pool_rec_decode(ims_str_t row, uint64_t ident, ims_pool_rec_t *rec);
-size_t ims_pool_rec_size(const ims_pool_rec_t *rec);
-int ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
-    ims_pool_rec_t *rec);
 
 bool ims_pool_pool_decode(ims_str_t row, uint32_t number, ims_pool_t *pool);
 int ims_pool_pool(MDB_txn *txn, const MDB_dbi *dbi, uint32_t number,
@@ -60,6 +57,92 @@ size_t ims_pool_names_encode(const ims_pool_names_t *names,
 
 /* IMS_POOL_OK, _NOT_OURS, _SCHEMA_DIFFERS, _UNKNOWN. */
 int ims_pool_state(MDB_txn *txn, const MDB_dbi *dbi, ims_pool_state_t *state);
+
+
+/* --- records, twenty to a row (ims_pool_block.c) ------------------------ */
+
+/* Bytes of a record that are stored, before its CRC. */
+static inline size_t
+ims_pool_rec_bytes(unsigned nsession)
+{
+    /* room for one session always: it is there in most of a record's life */
+
+    return offsetof(ims_pool_rec_t, session)
+           + (nsession ? nsession : 1) * sizeof(ims_pool_session_t);
+}
+
+
+static inline size_t
+ims_pool_rec_size(const ims_pool_rec_t *rec)
+{
+    return ims_pool_rec_bytes(rec->nsession);
+}
+
+
+/*
+ * A record by its identity.  IMS_POOL_OK, _NOTFOUND, _UNKNOWN: LMDB failed, or
+ * the record or its row is damaged.
+ */
+int ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
+    ims_pool_rec_t *rec);
+
+/*
+ * The same in two steps: where it is, valid as long as the snapshot; and what
+ * it says, false if it is damaged.
+ */
+int ims_pool_slot(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
+    const uint8_t **slot);
+bool ims_pool_slot_rec(const uint8_t *slot, uint64_t ident,
+    ims_pool_rec_t *rec);
+
+/*
+ * The bytes of a record before its CRC; false if that is wrong.  None, if it
+ * does not say how many.
+ */
+bool ims_pool_slot_row(const uint8_t *slot, uint64_t ident, ims_str_t *row);
+
+/*
+ * A copy of the row that ident's record belongs into.  IMS_POOL_OK; _NOTFOUND:
+ * there is none yet, block is empty; _UNKNOWN.
+ */
+int ims_pool_block_read(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
+    ims_pool_block_t *block);
+bool ims_pool_block_has(const ims_pool_block_t *block, uint64_t ident);
+
+/* Which records are in a row?  False: it does not say, and nothing is known. */
+bool ims_pool_block_open(const MDB_val *k, const MDB_val *v,
+    ims_pool_block_head_t *h);
+
+/* A record into the row that it belongs into, or out of it. */
+void ims_pool_block_set(ims_pool_block_t *block, const ims_pool_rec_t *rec);
+void ims_pool_block_clear(ims_pool_block_t *block, uint64_t ident);
+
+/* All records in the order of their identities, within one transaction. */
+typedef struct {
+    MDB_cursor              *cursor;
+    uint64_t                 from;
+    uint64_t                 first;     /* of the row */
+    const uint8_t           *slots;
+    uint32_t                 used;      /* those of it that are to come */
+    bool                     good;      /* it says which there are */
+    bool                     begun;
+} ims_pool_recs_t;
+
+/* From that identity on.  0, or an error of LMDB's: then nothing is open. */
+int ims_pool_recs_open(ims_pool_recs_t *it, MDB_txn *txn, const MDB_dbi *dbi,
+    uint64_t from);
+
+/*
+ * IMS_POOL_OK; _UNKNOWN: ident's record, or all of a row up to ident, is
+ * damaged, rec is what it seems to say (zeros: nothing), others may follow;
+ * _NOTFOUND: that was all; _INTERNAL: LMDB failed.
+ */
+int ims_pool_recs_next(ims_pool_recs_t *it, uint64_t *ident,
+    ims_pool_rec_t *rec);
+void ims_pool_recs_close(ims_pool_recs_t *it);
+
+/* No more records than that are there.  0, or an error of LMDB's. */
+int ims_pool_recs_most(MDB_txn *txn, const MDB_dbi *dbi, size_t *n);
 
 
 /* --- keys ------------------------------------------------------------- */
@@ -270,6 +353,9 @@ void ims_pool_renewals_put(ims_pool_renewals_t *t, const ims_pool_renewal_t *r,
 void ims_pool_renewals_clear(ims_pool_renewals_t *t);
 void ims_pool_renewals_free(ims_pool_renewals_t *t);
 
+/* Those of an identity may be wanted: fetched, no more. */
+void ims_pool_recent_fetch(const ims_pool_recent_t *recent, uint64_t ident);
+
 /* Adds what counts to a record; true if it changed. */
 bool ims_pool_renewals_add(const ims_pool_renewals_t *t, ims_pool_rec_t *rec);
 bool ims_pool_recent_add(const ims_pool_recent_t *recent, ims_pool_rec_t *rec);
@@ -285,6 +371,22 @@ int ims_pool_recent_read(ims_pool_recent_t *recent, MDB_txn *txn,
 /* The new part is the old one from now on, and what was that goes. */
 void ims_pool_recent_freeze(ims_pool_recent_t *recent);
 void ims_pool_recent_free(ims_pool_recent_t *recent);
+
+
+/* --- hints (ims_pool_hint.c) -------------------------------------------- */
+
+typedef struct {
+    uintptr_t                base;      /* a row in the map */
+    int32_t                 *page;      /* of others, from there; NULL: none */
+} ims_pool_hints_t;
+
+/* The record may be wanted: the processor is told where it was. */
+void ims_pool_hint_fetch(const ims_pool_hints_t *h, uint64_t ident);
+
+/* It was here, see ims_pool_slot().  Without memory there are no hints. */
+void ims_pool_hint_note(ims_pool_hints_t *h, uint64_t ident,
+    const uint8_t *slot);
+void ims_pool_hint_free(ims_pool_hints_t *h);
 
 
 /* --- reader ----------------------------------------------------------- */
@@ -311,6 +413,7 @@ struct ims_pool_reader_s {
 
     ims_pool_recent_t       *recent;    /* own, or the writer's */
     ims_pool_recent_t        own;
+    ims_pool_hints_t         hints;
 
     size_t                   feed_txn;  /* snapshot of the last feed read */
     uint64_t                 feed_seq;

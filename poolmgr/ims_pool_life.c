@@ -210,7 +210,7 @@ int
 ims_pool_w_forget(ims_pool_writer_t *w, uint64_t ident)
 {
     int               rc;
-    uint8_t           key[8], akey[IMS_POOL_AVAIL_KEY];
+    uint8_t           akey[IMS_POOL_AVAIL_KEY];
     ims_pool_t        pool;
     ims_pool_rec_t    rec;
     ims_pool_avail_t  a;
@@ -242,8 +242,7 @@ ims_pool_w_forget(ims_pool_writer_t *w, uint64_t ident)
     }
 
     if (rc == IMS_POOL_OK) {
-        ims_pool_be64(key, ident);
-        rc = ims_pool_w_del(w, IMS_POOL_T_IDENT, key, sizeof(key));
+        rc = ims_pool_w_del_rec(w, ident);
     }
 
     if (rc == IMS_POOL_OK) {
@@ -258,15 +257,11 @@ ims_pool_w_forget(ims_pool_writer_t *w, uint64_t ident)
 int
 ims_pool_w_unstage(ims_pool_writer_t *w, uint64_t ident)
 {
-    int      rc;
-    uint8_t  key[8];
+    int  rc;
 
     rc = ims_pool_forget_names(w, ident, 0);
 
-    ims_pool_be64(key, ident);
-
-    return rc == IMS_POOL_OK
-           ? ims_pool_w_del(w, IMS_POOL_T_IDENT, key, sizeof(key)) : rc;
+    return rc == IMS_POOL_OK ? ims_pool_w_del_rec(w, ident) : rc;
 }
 
 

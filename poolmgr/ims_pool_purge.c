@@ -445,14 +445,10 @@ ims_pool_purge_walk(ims_pool_writer_t *w, ims_pool_purge_may_pt may, void *ctx,
 {
     int                    rc;
     bool                   found;
-    MDB_val                k, v;
-    uint8_t                key[8];
-    uint64_t               fenced;
-    ims_str_t              row;
+    uint64_t               fenced, ident;
     ims_pool_t             pool;
-    MDB_cursor            *cursor;
-    MDB_cursor_op          op;
     ims_pool_rec_t         rec;
+    ims_pool_recs_t        it;
     ims_pool_purges_t     *p;
     ims_pool_purge_end_t   e;
 
@@ -467,37 +463,30 @@ ims_pool_purge_walk(ims_pool_writer_t *w, ims_pool_purge_may_pt may, void *ctx,
         return IMS_POOL_NOTFOUND;
     }
 
-    rc = mdb_cursor_open(w->txn, w->dbi[IMS_POOL_T_IDENT], &cursor);
+    rc = ims_pool_recs_open(&it, w->txn, w->dbi, p->pos);
     if (rc != 0) {
         return ims_pool_w_fail(w, rc);
     }
 
-    ims_pool_be64(key, p->pos);
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
-    op = MDB_SET_RANGE;
-
     for (found = false; !found && *looked < IMS_POOL_PURGE_WALK; (*looked)++) {
 
-        rc = mdb_cursor_get(cursor, &k, &v, op);
+        rc = ims_pool_recs_next(&it, &ident, &rec);
 
-        if (rc != 0) {
+        if (rc != IMS_POOL_OK && rc != IMS_POOL_UNKNOWN) {
             break;
         }
 
-        op = MDB_NEXT;
-        p->pos = ims_pool_get64(k.mv_data) + 1;
+        p->pos = ident + 1;
 
-        found = ims_pool_row_open(&k, &v, &row)
-                && ims_pool_rec_decode(row, p->pos - 1, &rec)
-                && rec.pool == p->walk.pool && rec.lease <= p->walk.lease;
+        found = rc == IMS_POOL_OK && rec.pool == p->walk.pool
+                && rec.lease <= p->walk.lease;
     }
 
-    mdb_cursor_close(cursor);
+    ims_pool_recs_close(&it);
 
     if (!found) {
 
-        if (rc == 0) {
+        if (rc == IMS_POOL_OK || rc == IMS_POOL_UNKNOWN) {
             return IMS_POOL_NOTFOUND;
         }
 

@@ -355,6 +355,7 @@ ims_pool_close(ims_pool_reader_t *r)
     }
 
     ims_pool_recent_free(&r->own);
+    ims_pool_hint_free(&r->hints);
     free(r);
 }
 
@@ -506,13 +507,20 @@ static int
 ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
 {
     int                     rc;
+    const uint8_t          *slot;
     const ims_pool_head_t  *h;
     const ims_pool_seen_t  *pool;
 
-    rc = ims_pool_rec(r->txn, r->dbi, ident, &out->rec);
+    rc = ims_pool_slot(r->txn, r->dbi, ident, &slot);
 
     if (rc != IMS_POOL_OK) {
         return rc;
+    }
+
+    ims_pool_hint_note(&r->hints, ident, slot);
+
+    if (!ims_pool_slot_rec(slot, ident, &out->rec)) {
+        return IMS_POOL_UNKNOWN;
     }
 
     (void) ims_pool_recent_add(r->recent, &out->rec);
@@ -570,11 +578,22 @@ ims_pool_copy_names(ims_pool_reader_t *r, uint64_t ident,
 }
 
 
+/* what a look will read, on its way while the snapshot is taken */
+
+static void
+ims_pool_fetch(ims_pool_reader_t *r, uint64_t ident)
+{
+    ims_pool_hint_fetch(&r->hints, ident);
+    ims_pool_recent_fetch(r->recent, ident);
+}
+
+
 int
 ims_pool_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
 {
     int  rc;
 
+    ims_pool_fetch(r, ident);
     rc = ims_pool_snap(r);
 
     if (rc != IMS_POOL_OK) {
@@ -595,6 +614,7 @@ ims_pool_look_names(ims_pool_reader_t *r, uint64_t ident,
 {
     int  rc;
 
+    ims_pool_fetch(r, ident);
     rc = ims_pool_snap(r);
 
     if (rc != IMS_POOL_OK) {

@@ -159,6 +159,25 @@ ims_pool_renewals_free(ims_pool_renewals_t *t)
 }
 
 
+void
+ims_pool_recent_fetch(const ims_pool_recent_t *recent, uint64_t ident)
+{
+    const ims_pool_renewals_t  *t;
+
+    t = &recent->new;
+
+    if (t->n != 0) {
+        __builtin_prefetch(&t->slot[ims_pool_renewals_home(t, ident)]);
+    }
+
+    t = &recent->old;
+
+    if (t->n != 0) {
+        __builtin_prefetch(&t->slot[ims_pool_renewals_home(t, ident)]);
+    }
+}
+
+
 bool
 ims_pool_renewals_add(const ims_pool_renewals_t *t, ims_pool_rec_t *rec)
 {

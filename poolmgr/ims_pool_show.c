@@ -230,15 +230,12 @@ ims_pool_walk(ims_pool_writer_t *w, uint32_t number, int state, uint64_t *pos,
     unsigned max, ims_pool_rec_pt cb, void *ctx)
 {
     int                 rc;
-    uint8_t             key[8];
-    MDB_val             k, v;
     unsigned            n;
-    ims_str_t           row;
     uint64_t            pt, ident;
     ims_pool_t          pool;
-    MDB_cursor         *cursor;
     ims_pool_st_e       st;
     ims_pool_rec_t      rec;
+    ims_pool_recs_t     it;
     ims_pool_reader_t  *r;
 
     r = w->reader;
@@ -248,30 +245,23 @@ ims_pool_walk(ims_pool_writer_t *w, uint32_t number, int state, uint64_t *pos,
         return IMS_POOL_INTERNAL;
     }
 
-    if (mdb_cursor_open(r->txn, r->dbi[IMS_POOL_T_IDENT], &cursor) != 0) {
+    if (ims_pool_recs_open(&it, r->txn, r->dbi, *pos) != 0) {
         ims_pool_unsnap(r);
         return IMS_POOL_INTERNAL;
     }
 
     pt = ims_pool_pt(r);
 
-    ims_pool_be64(key, *pos);
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
-
     for (n = 0; n < max; n++) {
-        rc = mdb_cursor_get(cursor, &k, &v, n ? MDB_NEXT : MDB_SET_RANGE);
+        rc = ims_pool_recs_next(&it, &ident, &rec);
 
-        if (rc != 0 || k.mv_size != sizeof(key)) {
+        if (rc != IMS_POOL_OK && rc != IMS_POOL_UNKNOWN) {
             break;
         }
 
-        ident = ims_pool_get64(k.mv_data);
         *pos = ident + 1;
 
-        if (!ims_pool_row_open(&k, &v, &row)
-            || !ims_pool_rec_decode(row, ident, &rec))
-        {
+        if (rc == IMS_POOL_UNKNOWN) {
             w->damaged++;
             continue;
         }
@@ -291,7 +281,7 @@ ims_pool_walk(ims_pool_writer_t *w, uint32_t number, int state, uint64_t *pos,
         }
     }
 
-    mdb_cursor_close(cursor);
+    ims_pool_recs_close(&it);
     ims_pool_unsnap(r);
 
     return n == max ? IMS_POOL_MORE : IMS_POOL_OK;
@@ -352,7 +342,7 @@ ims_pool_info(ims_pool_writer_t *w, ims_pool_info_t *info)
 
     info->state = r->state;
     info->now = ims_pool_pt(r);
-    info->identities = ims_pool_entries(r, IMS_POOL_T_IDENT);
+    info->identities = r->state.records;
     info->users = w->users.n;
     info->renewals = w->fold.recent.old.n + w->fold.recent.new.n;
     info->hist = ims_pool_entries(r, IMS_POOL_T_HIST);

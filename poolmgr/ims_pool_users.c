@@ -318,51 +318,46 @@ int
 ims_pool_users_load(ims_pool_users_t *u, MDB_txn *txn, const MDB_dbi *dbi,
     const ims_pool_clock_t *clock)
 {
-    int             rc;
-    size_t          n;
-    uint8_t         key[IMS_POOL_USER_KEY];
-    MDB_val         k, v;
-    MDB_stat        st;
-    ims_str_t       row;
-    MDB_cursor     *cursor;
-    ims_pool_way_t  way;
-    ims_pool_rec_t  rec;
+    int              rc;
+    size_t           n;
+    uint8_t          key[IMS_POOL_USER_KEY];
+    uint64_t         ident;
+    ims_pool_way_t   way;
+    ims_pool_rec_t   rec;
+    ims_pool_recs_t  it;
 
     ims_pool_users_free(u);
 
     if (clock->random(clock->ctx, &u->secret, sizeof(u->secret)) != 0
-        || mdb_stat(txn, dbi[IMS_POOL_T_IDENT], &st) != 0
-        || !ims_pool_users_room(u, st.ms_entries))
+        || ims_pool_recs_most(txn, dbi, &n) != 0
+        || !ims_pool_users_room(u, n))
     {
         return IMS_POOL_INTERNAL;
     }
 
     u->secret |= 1;
 
-    if (mdb_cursor_open(txn, dbi[IMS_POOL_T_IDENT], &cursor) != 0) {
+    if (ims_pool_recs_open(&it, txn, dbi, 0) != 0) {
         return IMS_POOL_INTERNAL;
     }
 
-    while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
+    do {
+        rc = ims_pool_recs_next(&it, &ident, &rec);
 
-        (void) ims_pool_row_open(&k, &v, &row);
-
-        if (k.mv_size != 8 || v.mv_size < IMS_POOL_CRC_LEN
-            || !ims_pool_rec_decode(row, ims_pool_get64(k.mv_data), &rec)
-            || rec.lease == 0 || (rec.flags & IMS_POOL_F_PARTED))
+        if ((rc == IMS_POOL_OK || rc == IMS_POOL_UNKNOWN) && rec.lease != 0
+            && !(rec.flags & IMS_POOL_F_PARTED))
         {
-            continue;
+            n = ims_pool_holder_key(key, &rec);
+            way = ims_pool_users_way(u, ims_str_set(key, n), rec.ident);
+            ims_pool_users_put(u, &way);
         }
 
-        n = ims_pool_holder_key(key, &rec);
-        way = ims_pool_users_way(u, ims_str_set(key, n), rec.ident);
-        ims_pool_users_put(u, &way);
-    }
+    } while (rc == IMS_POOL_OK || rc == IMS_POOL_UNKNOWN);
 
-    mdb_cursor_close(cursor);
+    ims_pool_recs_close(&it);
     u->loaded = true;
 
-    return rc == MDB_NOTFOUND ? IMS_POOL_OK : IMS_POOL_INTERNAL;
+    return rc == IMS_POOL_NOTFOUND ? IMS_POOL_OK : IMS_POOL_INTERNAL;
 }
 
 

@@ -251,6 +251,9 @@ int ims_pool_w_put_row(ims_pool_writer_t *w, ims_pool_tree_e tree,
 
 /* All renewals so far are in it from now on. */
 int ims_pool_w_put_rec(ims_pool_writer_t *w, ims_pool_rec_t *rec);
+
+/* One that is not there is fine. */
+int ims_pool_w_del_rec(ims_pool_writer_t *w, uint64_t ident);
 int ims_pool_w_put_pool(ims_pool_writer_t *w, const ims_pool_t *pool);
 
 /* A row that is not there is fine. */

@@ -35,7 +35,8 @@ my (%table, %size);
 my %unpack = (u8 => 'C', u16 => 'S<', u32 => 'L<', u64 => 'Q<');
 
 for my $section (split /^### /m, $page) {
-	my ($tree) = $section =~ /^`(\w+)`/ or next;
+	my ($tree, $part) = $section =~ /^`(\w+)`(, a record$)?/m or next;
+	$tree = 'record' if $part;
 
 	while ($section =~ /^\| (\d+) \| (u\d+|\d+ bytes) \| `(\w+)` \|$/mg) {
 		my ($offset, $type, $field) = ($1, $2, $3);
@@ -81,11 +82,44 @@ sub rows {
 	my @rows;
 	while (my ($k, $v) = splice @lines, 0, 2) {
 		$_ = pack 'H*', $_ for $k, $v;
-		my $crc = unpack 'L<', substr $v, -4, 4, '';
-		$wrong++ if $crc != crc32c($k . $v);
 		push @rows, [$k, $v];
+		next if $tree eq 'ident';
+		my $crc = unpack 'L<', substr $rows[-1][1], -4, 4, '';
+		$wrong++ if $crc != crc32c($k . $rows[-1][1]);
 	}
 	return @rows;
+}
+
+# [key, record without its CRC], of all rows of `ident`
+sub records {
+	my @records;
+
+	for my $row (rows('ident')) {
+		my $head = fields('ident', $row->[1]);
+		is(unpack('Q>', $row->[0]), $head->{first}, 'key of 20 identities');
+		is($head->{first} % 20, 0, 'which is a multiple of it');
+		is(length $row->[1], 16 + 20 * 200, 'length of their row');
+		$wrong++ if $head->{crc}
+			!= crc32c($row->[0] . substr $row->[1], 0, 12);
+
+		for my $i (0 .. 19) {
+			my $place = substr $row->[1], 16 + 200 * $i, 200;
+
+			if (!($head->{used} >> $i & 1)) {
+				$wrong++ if $place =~ /[^\0]/;
+				next;
+			}
+
+			my $r = fields('record', $place);
+			my $n = $size{record} + 16 * ($r->{nsession} || 1);
+			my $key = pack 'Q>', $head->{first} + $i;
+			my $record = substr $place, 0, $n, '';
+			$wrong++ if unpack('L<', substr $place, 0, 4, '')
+				!= crc32c($key . $record) || $place =~ /[^\0]/;
+			push @records, [$key, $record];
+		}
+	}
+	return @records;
 }
 
 ###############################################################################
@@ -94,7 +128,7 @@ my $p = ImsPool->new();
 $dir = $p->dir();
 
 is_deeply([sort keys %table],
-	[sort qw/ ident renewal pool name meta hist feed /], 'tables of the page');
+	[sort qw/ ident record renewal pool name meta hist feed /], 'tables of the page');
 
 $p->pool('web', 4, 'TTL', 300, 'TTLMAX', 900, 'D', 2, 'MARGIN', 3);
 is($p->cmd(qw/ IDENTITY ADD web 0 second@ims.example /, 'Two Names',
@@ -117,7 +151,7 @@ my ($state) = rows('meta');
 is($state->[0], 'state', 'the row state');
 is(length $state->[1], $size{meta}, 'its length');
 my $st = fields('meta', $state->[1]);
-is("$st->{magic} $st->{schema}", 'ims-pool 2', 'magic and schema');
+is("$st->{magic} $st->{schema}", 'ims-pool 3', 'magic and schema');
 is($st->{gone}, 0, 'not gone');
 is($st->{given}, 3, 'leases given');
 
@@ -183,16 +217,16 @@ sub renewed {
 my %shown = (0 => 0);
 my $n = 0;
 
-for my $row (rows('ident')) {
-	my $r = fields('ident', $row->[1]);
+for my $row (records()) {
+	my $r = fields('record', $row->[1]);
 	my $room = $r->{nsession} || 1;
 
 	$n++;
 	is(unpack('Q>', $row->[0]), $r->{ident}, "key of identity $n");
-	is(length $row->[1], $size{ident} + 16 * $room, 'its length');
+	is(length $row->[1], $size{record} + 16 * $room, 'its length');
 
 	my @session = map { [unpack 'Q<2', substr $row->[1],
-		$size{ident} + 16 * $_, 16] } 0 .. $r->{nsession} - 1;
+		$size{record} + 16 * $_, 16] } 0 .. $r->{nsession} - 1;
 	my $was = $r->{end};
 	renewed($r, \@session);
 	ok($r->{end} > $was, 'a renewed one') if $renewal{$r->{ident}};
@@ -223,6 +257,7 @@ for my $row (rows('ident')) {
 }
 
 is($n, 5, 'all identities');
+is($st->{records}, 5, 'and so many are told');
 
 # names
 

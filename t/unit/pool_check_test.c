@@ -133,26 +133,47 @@ raw_del(raw_t *raw, ims_pool_tree_e tree, const void *key, size_t nkey)
 }
 
 
+/* the row that an identity's record is in */
+
+static void
+raw_block(raw_t *raw, uint64_t ident, ims_pool_block_t *block)
+{
+    assert_int_equal(ims_pool_block_read(raw->txn, raw->dbi, ident, block), 0);
+}
+
+
+static void
+raw_put_block(raw_t *raw, uint64_t ident, const ims_pool_block_t *block)
+{
+    MDB_val  k, v;
+    uint8_t  key[8];
+
+    ims_pool_be64(key, ident - ident % IMS_POOL_BLOCK);
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+    v.mv_size = sizeof(*block);
+    v.mv_data = (void *) block;
+
+    assert_int_equal(mdb_put(raw->txn, raw->dbi[IMS_POOL_T_IDENT], &k, &v, 0),
+                     0);
+}
+
+
 static void
 raw_rec(raw_t *raw, uint64_t ident, ims_pool_rec_t *rec)
 {
-    uint8_t  key[8];
-
-    memset(rec, 0, sizeof(*rec));
-    ims_pool_be64(key, ident);
-    (void) raw_get(raw, IMS_POOL_T_IDENT, key, sizeof(key), rec,
-                   sizeof(*rec));
+    assert_int_equal(ims_pool_rec(raw->txn, raw->dbi, ident, rec), 0);
 }
 
 
 static void
 raw_put_rec(raw_t *raw, const ims_pool_rec_t *rec)
 {
-    uint8_t  key[8];
+    ims_pool_block_t  block;
 
-    ims_pool_be64(key, rec->ident);
-    raw_put(raw, IMS_POOL_T_IDENT, key, sizeof(key), rec,
-            ims_pool_rec_size(rec));
+    raw_block(raw, rec->ident, &block);
+    ims_pool_block_set(&block, rec);
+    raw_put_block(raw, rec->ident, &block);
 }
 
 
@@ -346,48 +367,87 @@ plant_nothing(house_t *h, raw_t *raw)
 static void
 plant_crc(house_t *h, raw_t *raw)
 {
-    MDB_val   k, v;
-    uint8_t   key[8], row[512];
+    ims_pool_block_t  block;
 
-    ims_pool_be64(key, ID(2));
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
-
-    assert_int_equal(mdb_get(raw->txn, raw->dbi[IMS_POOL_T_IDENT], &k, &v), 0);
-    assert_true(v.mv_size <= sizeof(row));
-    memcpy(row, v.mv_data, v.mv_size);
-    row[40] ^= 1;
-    v.mv_data = row;
-    assert_int_equal(mdb_put(raw->txn, raw->dbi[IMS_POOL_T_IDENT], &k, &v, 0),
-                     0);
+    raw_block(raw, ID(2), &block);
+    block.slot[ID(2) % IMS_POOL_BLOCK][40] ^= 1;
+    raw_put_block(raw, ID(2), &block);
 }
 
 
-/* a good row under another's key */
+/* a good record in another's slot */
 
 static void
 plant_key(house_t *h, raw_t *raw)
 {
-    uint8_t         key[8];
-    ims_pool_rec_t  rec;
+    ims_pool_block_t  block;
 
-    raw_rec(raw, ID(1), &rec);
-    ims_pool_be64(key, ID(2));
-    raw_put(raw, IMS_POOL_T_IDENT, key, sizeof(key), &rec,
-            ims_pool_rec_size(&rec));
+    raw_block(raw, ID(2), &block);
+    memcpy(block.slot[ID(2) % IMS_POOL_BLOCK],
+           block.slot[ID(1) % IMS_POOL_BLOCK], IMS_POOL_SLOT);
+    raw_put_block(raw, ID(2), &block);
 }
 
+
+/* more sessions than there may be: its length is not known then */
 
 static void
 plant_length(house_t *h, raw_t *raw)
 {
-    uint8_t         key[8];
-    ims_pool_rec_t  rec;
+    ims_pool_block_t  block;
 
-    raw_rec(raw, ID(2), &rec);
-    ims_pool_be64(key, ID(2));
-    raw_put(raw, IMS_POOL_T_IDENT, key, sizeof(key), &rec,
-            ims_pool_rec_size(&rec) - 8);
+    raw_block(raw, ID(2), &block);
+    block.slot[ID(2) % IMS_POOL_BLOCK][offsetof(ims_pool_rec_t, nsession)] = 5;
+    raw_put_block(raw, ID(2), &block);
+}
+
+
+/* a row that does not say any more which records are in it */
+
+static void
+plant_head(house_t *h, raw_t *raw)
+{
+    ims_pool_block_t  block;
+
+    raw_block(raw, ID(2), &block);
+    block.head.used ^= 1u << ID(2) % IMS_POOL_BLOCK;
+    raw_put_block(raw, ID(2), &block);
+}
+
+
+/* one under the key of another */
+
+static void
+plant_block(house_t *h, raw_t *raw)
+{
+    ims_pool_block_t  block;
+
+    raw_block(raw, ID(2), &block);
+    raw_put_block(raw, ID(2) + 5 * IMS_POOL_BLOCK, &block);
+}
+
+
+/* a record that is gone, with a right CRC */
+
+static void
+plant_gone(house_t *h, raw_t *raw)
+{
+    ims_pool_block_t  block;
+
+    raw_block(raw, ID(2), &block);
+    ims_pool_block_clear(&block, ID(2));
+    raw_put_block(raw, ID(2), &block);
+}
+
+
+static void
+plant_records(house_t *h, raw_t *raw)
+{
+    ims_pool_state_t  state;
+
+    raw_state(raw, &state, false);
+    state.records++;
+    raw_state(raw, &state, true);
 }
 
 
@@ -1064,6 +1124,12 @@ test_planted(void **state)
         { "CRC", plant_crc, IMS_POOL_FAULT_ROW, ID(2) },
         { "another's key", plant_key, IMS_POOL_FAULT_ROW, ID(2) },
         { "length", plant_length, IMS_POOL_FAULT_ROW, ID(2) },
+        { "row of records", plant_head, IMS_POOL_FAULT_ROW,
+          ID(2) - ID(2) % IMS_POOL_BLOCK },
+        { "row under another key", plant_block, IMS_POOL_FAULT_ROW,
+          ID(2) - ID(2) % IMS_POOL_BLOCK + 5 * IMS_POOL_BLOCK },
+        { "a record gone", plant_gone, IMS_POOL_FAULT_AVAIL, ID(2) },
+        { "number of records", plant_records, IMS_POOL_FAULT_TOTAL, 0 },
         { "row of meta", plant_meta, IMS_POOL_FAULT_ROW, 0 },
         { "row of reg", plant_reg, IMS_POOL_FAULT_ROW, 0 },
         { "row of key", plant_hash_key, IMS_POOL_FAULT_ROW, 0 },

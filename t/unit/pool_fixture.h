@@ -434,17 +434,12 @@ check_clean(fixture_t *f)
  * Edit one row under the writer's feet, while nobody has the environment
  * open: XOR of a byte, with or without a right CRC after it.
  */
-static inline void
-edit_row(fixture_t *f, ims_pool_tree_e tree, const void *key, size_t nkey,
-    size_t at, uint8_t with, bool crc)
+static inline MDB_txn *
+edit_begin(fixture_t *f, ims_pool_tree_e tree, MDB_dbi *dbi)
 {
     char      path[160];
     MDB_env  *env;
     MDB_txn  *txn;
-    MDB_dbi   dbi;
-    MDB_val   k, v;
-    uint8_t   row[8192];
-    uint32_t  c;
 
     snprintf(path, sizeof(path), "%s/current", f->dir);
 
@@ -453,8 +448,35 @@ edit_row(fixture_t *f, ims_pool_tree_e tree, const void *key, size_t nkey,
     assert_int_equal(mdb_env_set_mapsize(env, (size_t) 1 << 30), 0);
     assert_int_equal(mdb_env_open(env, path, 0, 0660), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
-    assert_int_equal(mdb_dbi_open(txn, ims_pool_tree_names[tree], 0, &dbi),
+    assert_int_equal(mdb_dbi_open(txn, ims_pool_tree_names[tree], 0, dbi),
                      0);
+
+    return txn;
+}
+
+
+static inline void
+edit_end(MDB_txn *txn)
+{
+    MDB_env  *env;
+
+    env = mdb_txn_env(txn);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+}
+
+
+static inline void
+edit_row(fixture_t *f, ims_pool_tree_e tree, const void *key, size_t nkey,
+    size_t at, uint8_t with, bool crc)
+{
+    MDB_txn  *txn;
+    MDB_dbi   dbi;
+    MDB_val   k, v;
+    uint8_t   row[8192];
+    uint32_t  c;
+
+    txn = edit_begin(f, tree, &dbi);
 
     k.mv_size = nkey;
     k.mv_data = (void *) key;
@@ -472,8 +494,47 @@ edit_row(fixture_t *f, ims_pool_tree_e tree, const void *key, size_t nkey,
 
     v.mv_data = row;
     assert_int_equal(mdb_put(txn, dbi, &k, &v, 0), 0);
-    assert_int_equal(mdb_txn_commit(txn), 0);
-    mdb_env_close(env);
+    edit_end(txn);
+}
+
+
+/* the same within a record; at IMS_POOL_SLOT: in what its row begins with */
+
+static inline void
+edit_rec(fixture_t *f, uint64_t ident, size_t at, uint8_t with, bool crc)
+{
+    MDB_dbi            dbi[IMS_POOL_TREES];
+    MDB_txn           *txn;
+    MDB_val            k, v;
+    uint8_t            key[8];
+    ims_pool_rec_t     rec;
+    ims_pool_block_t   block;
+
+    txn = edit_begin(f, IMS_POOL_T_IDENT, &dbi[IMS_POOL_T_IDENT]);
+
+    ims_pool_be64(key, ident - ident % IMS_POOL_BLOCK);
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+    assert_int_equal(mdb_get(txn, dbi[IMS_POOL_T_IDENT], &k, &v), 0);
+    assert_int_equal(v.mv_size, sizeof(block));
+    memcpy(&block, v.mv_data, sizeof(block));
+
+    if (crc) {
+        assert_int_equal(ims_pool_rec(txn, dbi, ident, &rec), 0);
+        ((uint8_t *) &rec)[at] ^= with;
+        ims_pool_block_set(&block, &rec);
+
+    } else if (at == IMS_POOL_SLOT) {
+        block.head.used ^= with;
+
+    } else {
+        block.slot[ident % IMS_POOL_BLOCK][at] ^= with;
+    }
+
+    v.mv_size = sizeof(block);
+    v.mv_data = &block;
+    assert_int_equal(mdb_put(txn, dbi[IMS_POOL_T_IDENT], &k, &v, 0), 0);
+    edit_end(txn);
 }
 
 

@@ -205,10 +205,10 @@ test_schema(void **state)
     /* another schema, then another magic, each with a right CRC */
 
     edit_row(&f, IMS_POOL_T_META, "state", 5,
-             offsetof(ims_pool_state_t, schema), 3, true);
+             offsetof(ims_pool_state_t, schema), 4, true);
     assert_int_equal(fixture_try(&f), IMS_POOL_SCHEMA_DIFFERS);
     edit_row(&f, IMS_POOL_T_META, "state", 5,
-             offsetof(ims_pool_state_t, schema), 3, true);
+             offsetof(ims_pool_state_t, schema), 4, true);
 
     /* of one that had other trees */
 
@@ -1306,7 +1306,6 @@ test_feed_prune(void **state)
 static void
 test_flipped_bits(void **state)
 {
-    uint8_t           key[8];
     fixture_t         f;
     ims_pool_grant_t  a, b, c;
     ims_pool_look_t   l;
@@ -1319,9 +1318,7 @@ test_flipped_bits(void **state)
 
     /* alice's record: unknown to the reader, refused to her, given to none */
 
-    ims_pool_be64(key, a.ident);
-    edit_row(&f, IMS_POOL_T_IDENT, key, 8,
-             offsetof(ims_pool_rec_t, end) + 3, 0x10, false);
+    edit_rec(&f, a.ident, offsetof(ims_pool_rec_t, end) + 3, 0x10, false);
     fixture_open(&f);
     assert_int_equal(ims_pool_look(ims_pool_writer_reader(f.w), a.ident, &l),
                      IMS_POOL_UNKNOWN);
@@ -1335,23 +1332,37 @@ test_flipped_bits(void **state)
     assert_int_not_equal(c.ident, a.ident);
     fixture_close(&f);
 
-    edit_row(&f, IMS_POOL_T_IDENT, key, 8,
-             offsetof(ims_pool_rec_t, end) + 3, 0x10, false);
+    edit_rec(&f, a.ident, offsetof(ims_pool_rec_t, end) + 3, 0x10, false);
     fixture_open(&f);
     check_clean(&f);
     fixture_close(&f);
 
+    /* a row that does not say which records are in it: the same for them all */
+
+    edit_rec(&f, a.ident, IMS_POOL_SLOT, 0x01, false);
+    fixture_open(&f);
+    assert_int_equal(ims_pool_look(ims_pool_writer_reader(f.w), a.ident, &l),
+                     IMS_POOL_UNKNOWN);
+    assert_int_equal(ims_pool_look(ims_pool_writer_reader(f.w), a.ident + 3,
+                                   &l), IMS_POOL_NOTFOUND);
+    assert_int_equal(ims_pool_look(ims_pool_writer_reader(f.w), a.ident - 1,
+                                   &l), IMS_POOL_UNKNOWN);
+    assert_int_equal(acquire(&f, "alice", 1, &c), IMS_POOL_INTERNAL);
+    assert_int_equal(acquire(&f, "bob", 2, &c), IMS_POOL_INTERNAL);
+    assert_int_equal(acquire(&f, "dave", 4, &c), IMS_POOL_EXHAUSTED);
+    assert_true(check_faults(&f, false) > 0);
+    fixture_close(&f);
+    edit_rec(&f, a.ident, IMS_POOL_SLOT, 0x01, false);
+
     /* check sees what has a right CRC and is wrong */
 
-    edit_row(&f, IMS_POOL_T_IDENT, key, 8,
-             offsetof(ims_pool_rec_t, promised) + 5, 1, true);
+    edit_rec(&f, a.ident, offsetof(ims_pool_rec_t, promised) + 5, 1, true);
     fixture_open(&f);
     assert_true(check_faults(&f, false) > 0);
     fixture_close(&f);
-    edit_row(&f, IMS_POOL_T_IDENT, key, 8,
-             offsetof(ims_pool_rec_t, promised) + 5, 1, true);
+    edit_rec(&f, a.ident, offsetof(ims_pool_rec_t, promised) + 5, 1, true);
 
-    edit_row(&f, IMS_POOL_T_IDENT, key, 8, offsetof(ims_pool_rec_t, lease) + 5,
+    edit_rec(&f, a.ident, offsetof(ims_pool_rec_t, lease) + 5,
              0x7f, true);
     fixture_open(&f);
     assert_true(check_faults(&f, false) > 0);
