@@ -165,7 +165,7 @@ check_begin(world_t *w, identity_t *id, const pm_cmd_t *c, uint64_t at,
 
     if (old && !check_over(w, old)) {
 
-        if (!ending) {
+        if (!ending && old->end_us > w->now_us + SLACK) {
             world_fail(w, "told", "%s: lease %llx of user %u is live, %llx is "
                        "given to user %u", id->impi,
                        (unsigned long long) old->lease, old->user,

@@ -752,8 +752,8 @@ world_step(world_t *w)
 
 
 /*
- * No more actions and no more faults: everybody leaves, and after the longest
- * term nothing may be left.
+ * No more actions and no more faults: everybody leaves, and when all workers
+ * have run again for the longest term, nothing may be left.
  */
 
 static void
@@ -768,8 +768,16 @@ world_drain(world_t *w)
         user_disconnect(w, &w->device[i]);
     }
 
-    until = w->now_us + 4 * (w->config.ttl + w->pool_ttl + w->config.delay
-                             + w->pool_delay) * MS + 600 * SEC;
+    until = w->now_us;
+
+    for (i = 0; i < w->config.workers; i++) {
+        if (until < w->worker[i].stalled_us) {
+            until = w->worker[i].stalled_us;
+        }
+    }
+
+    until += 4 * (w->config.ttl + w->pool_ttl + w->config.delay
+                  + w->pool_delay) * MS + 600 * SEC;
 
     while (!w->failed && w->nheap && w->heap[0]->at_us < until) {
         world_step(w);
