@@ -56,7 +56,7 @@
 
 #define IMS_POOL_MAGIC          "ims-pool"
 #define IMS_POOL_SCHEMA         3      /* of rows written by this version */
-#define IMS_POOL_MIN_READER     2      /* oldest reader that understands them */
+#define IMS_POOL_MIN_READER     3      /* oldest reader that understands them */
 
 #define IMS_POOL_SESSIONS       4      /* room in a record */
 #define IMS_POOL_IMPUS          16     /* of one identity */
