@@ -26,6 +26,8 @@ static uint32_t ims_pool_block_crc(uint64_t first,
     const ims_pool_block_head_t *h);
 static uint32_t ims_pool_slot_crc(uint64_t ident, const uint8_t *slot,
     size_t n);
+static int ims_pool_slot_in(const MDB_val *k, const MDB_val *v,
+    uint64_t ident, const uint8_t **slot);
 static int ims_pool_recs_row(ims_pool_recs_t *it, uint64_t *ident);
 
 
@@ -195,26 +197,15 @@ ims_pool_slot_rec(const uint8_t *slot, uint64_t ident, ims_pool_rec_t *rec)
 }
 
 
-int
-ims_pool_slot(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
+/* of ident, in its row, if that says that it is there */
+
+static int
+ims_pool_slot_in(const MDB_val *k, const MDB_val *v, uint64_t ident,
     const uint8_t **slot)
 {
-    int                    rc;
-    uint8_t                key[8];
-    MDB_val                k, v;
     ims_pool_block_head_t  h;
 
-    ims_pool_be64(key, ims_pool_block_first(ident));
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
-
-    rc = mdb_get(txn, dbi[IMS_POOL_T_IDENT], &k, &v);
-
-    if (rc == MDB_NOTFOUND) {
-        return IMS_POOL_NOTFOUND;
-    }
-
-    if (rc != 0 || !ims_pool_block_open(&k, &v, &h)) {
+    if (!ims_pool_block_open(k, v, &h)) {
         return IMS_POOL_UNKNOWN;
     }
 
@@ -222,10 +213,36 @@ ims_pool_slot(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
         return IMS_POOL_NOTFOUND;
     }
 
-    *slot = (const uint8_t *) v.mv_data + offsetof(ims_pool_block_t, slot)
+    *slot = (const uint8_t *) v->mv_data + offsetof(ims_pool_block_t, slot)
             + ims_pool_block_slot(ident) * IMS_POOL_SLOT;
 
     return IMS_POOL_OK;
+}
+
+
+int
+ims_pool_slot(MDB_cursor *cursor, uint64_t ident, const uint8_t **slot,
+    const void **entry)
+{
+    int      rc;
+    uint8_t  key[8];
+    MDB_val  k, v;
+
+    ims_pool_be64(key, ims_pool_block_first(ident));
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+
+    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY);
+
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? IMS_POOL_NOTFOUND : IMS_POOL_UNKNOWN;
+    }
+
+    /* the key is the tree's own now */
+
+    *entry = k.mv_data;
+
+    return ims_pool_slot_in(&k, &v, ident, slot);
 }
 
 
@@ -234,9 +251,21 @@ ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
     ims_pool_rec_t *rec)
 {
     int             rc;
+    uint8_t         key[8];
+    MDB_val         k, v;
     const uint8_t  *slot;
 
-    rc = ims_pool_slot(txn, dbi, ident, &slot);
+    ims_pool_be64(key, ims_pool_block_first(ident));
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+
+    rc = mdb_get(txn, dbi[IMS_POOL_T_IDENT], &k, &v);
+
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? IMS_POOL_NOTFOUND : IMS_POOL_UNKNOWN;
+    }
+
+    rc = ims_pool_slot_in(&k, &v, ident, &slot);
 
     if (rc == IMS_POOL_OK && !ims_pool_slot_rec(slot, ident, rec)) {
         return IMS_POOL_UNKNOWN;

@@ -87,11 +87,12 @@ int ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
     ims_pool_rec_t *rec);
 
 /*
- * The same in two steps: where it is, valid as long as the snapshot; and what
- * it says, false if it is damaged.
+ * The same in two steps: where it is, and where the entry of its row is in the
+ * tree, both valid as long as the snapshot; and what it says, false if it is
+ * damaged.  The cursor is one of tree `ident`.
  */
-int ims_pool_slot(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
-    const uint8_t **slot);
+int ims_pool_slot(MDB_cursor *cursor, uint64_t ident, const uint8_t **slot,
+    const void **entry);
 bool ims_pool_slot_rec(const uint8_t *slot, uint64_t ident,
     ims_pool_rec_t *rec);
 
@@ -375,9 +376,11 @@ void ims_pool_recent_free(ims_pool_recent_t *recent);
 
 /* --- hints (ims_pool_hint.c) -------------------------------------------- */
 
+typedef struct ims_pool_hint_s  ims_pool_hint_t;
+
 typedef struct {
     uintptr_t                base;      /* a row in the map */
-    int32_t                 *page;      /* of others, from there; NULL: none */
+    ims_pool_hint_t         *hint;      /* of others; NULL: none */
 } ims_pool_hints_t;
 
 /* The record may be wanted: the processor is told where it was. */
@@ -385,7 +388,7 @@ void ims_pool_hint_fetch(const ims_pool_hints_t *h, uint64_t ident);
 
 /* It was here, see ims_pool_slot().  Without memory there are no hints. */
 void ims_pool_hint_note(ims_pool_hints_t *h, uint64_t ident,
-    const uint8_t *slot);
+    const uint8_t *slot, const void *entry);
 void ims_pool_hint_free(ims_pool_hints_t *h);
 
 
@@ -404,6 +407,7 @@ typedef struct {
 struct ims_pool_reader_s {
     MDB_env                 *env;
     MDB_txn                 *txn;       /* reset between two uses */
+    MDB_cursor              *records;   /* renewed for each */
     MDB_dbi                  dbi[IMS_POOL_TREES];
     const ims_pool_clock_t  *clock;
 

@@ -238,9 +238,15 @@ ims_pool_reader_begin(ims_pool_reader_t *r)
         return rc;
     }
 
+    rc = mdb_cursor_open(r->txn, r->dbi[IMS_POOL_T_IDENT], &r->records);
+
+    if (rc != 0) {
+        r->records = NULL;
+    }
+
     mdb_txn_reset(r->txn);
 
-    return 0;
+    return rc;
 }
 
 
@@ -344,6 +350,10 @@ ims_pool_close(ims_pool_reader_t *r)
 {
     if (r == NULL) {
         return;
+    }
+
+    if (r->records != NULL) {
+        mdb_cursor_close(r->records);
     }
 
     if (r->txn != NULL) {
@@ -507,17 +517,22 @@ static int
 ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
 {
     int                     rc;
+    const void             *entry;
     const uint8_t          *slot;
     const ims_pool_head_t  *h;
     const ims_pool_seen_t  *pool;
 
-    rc = ims_pool_slot(r->txn, r->dbi, ident, &slot);
+    if (mdb_cursor_renew(r->txn, r->records) != 0) {
+        return IMS_POOL_UNKNOWN;
+    }
+
+    rc = ims_pool_slot(r->records, ident, &slot, &entry);
 
     if (rc != IMS_POOL_OK) {
         return rc;
     }
 
-    ims_pool_hint_note(&r->hints, ident, slot);
+    ims_pool_hint_note(&r->hints, ident, slot, entry);
 
     if (!ims_pool_slot_rec(slot, ident, &out->rec)) {
         return IMS_POOL_UNKNOWN;

@@ -243,19 +243,22 @@ test_hints(void **state)
     ims_pool_hint_fetch(&h, FIRST);
 
     for (i = 0; i < 200000; i++) {
-        ims_pool_hint_note(&h, FIRST + i, map + rnd(&seed) % 64 * 4096 + 16);
+        ims_pool_hint_note(&h, FIRST + i, map + rnd(&seed) % 64 * 4096 + 16,
+                           map + rnd(&seed) % (64 * 4096));
         ims_pool_hint_fetch(&h, FIRST + i);
         ims_pool_hint_fetch(&h, rnd(&seed));
     }
 
     /* far off, and before the first one */
 
-    ims_pool_hint_note(&h, 5, (const uint8_t *) (uintptr_t) UINT64_MAX);
-    ims_pool_hint_note(&h, 5, (const uint8_t *) (uintptr_t) 4096);
+    ims_pool_hint_note(&h, 5, (const uint8_t *) (uintptr_t) UINT64_MAX,
+                       NULL);
+    ims_pool_hint_fetch(&h, 5);
+    ims_pool_hint_note(&h, 5, (const uint8_t *) (uintptr_t) 4096, map);
     ims_pool_hint_fetch(&h, 5);
 
     ims_pool_hint_free(&h);
-    assert_null(h.page);
+    assert_null(h.hint);
     free(map);
 }
 
