@@ -320,10 +320,25 @@ typedef struct {
     uint64_t          renew_mid;        /* those before it are on their way */
     uint64_t          renew_last;       /* number of the last commit */
     uint64_t          records;          /* in `ident` */
+    uint64_t          run;              /* random, of the last start */
+    uint64_t          begun;            /* last lease id that was begun; after
+                                           lost commits the start's first */
+    uint64_t          lined;            /* begun up to here: lines of the
+                                           history log, on the disk */
+    uint64_t          hold_inc;         /* incarnation that found it */
+    uint64_t          hold_pt;          /* PT of the last commit that is there;
+                                           0: no log can prove the rest */
+    uint64_t          hold_lease;       /* last_lease then, */
+    uint64_t          hold_begun;       /* begun, */
+    uint64_t          hold_run;         /* and run */
+    uint64_t          hold_least;       /* so many were begun at least */
+    uint64_t          hold_inode;       /* of the log then */
+    uint64_t          hold_rest;        /* PT; what is imported rests so long,
+                                           after a hold that a log ended */
     ims_pool_ptrow_t  clock;
 } ims_pool_state_t;
 
-_Static_assert(sizeof(ims_pool_state_t) == 216, "the state has no holes");
+_Static_assert(sizeof(ims_pool_state_t) == 304, "the state has no holes");
 
 
 typedef enum {

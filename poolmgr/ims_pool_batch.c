@@ -126,7 +126,13 @@ ims_pool_commit(ims_pool_writer_t *w)
     w->state.clock.wall = w->wall;
     memcpy(w->state.clock.boot_id, w->boot_id, sizeof(w->boot_id));
 
-    rc = ims_pool_fold(w);
+    w->state.lined = w->lined;
+
+    rc = ims_pool_floor_mark(w);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_fold(w);
+    }
 
     if (rc == IMS_POOL_OK) {
         rc = ims_pool_w_put(w, IMS_POOL_T_META, IMS_POOL_STATE_KEY,
@@ -493,6 +499,7 @@ ims_pool_tick(ims_pool_writer_t *w)
     /* the clock row goes out with the commit */
 
     w->dirty = 1;
+    ims_pool_hold_tick(w);
     ims_pool_fold_tick(w, IMS_POOL_TICK_FOLD);
 
     for (i = 0, more = IMS_POOL_OK; i < sizeof(parts) / sizeof(parts[0]); i++)

@@ -427,6 +427,20 @@ ims_pool_copy_restored(ims_pool_writer_t *w, const char *name, char *err,
 
     if (w->env != NULL) {
         old = &w->committed;
+        pt = pt > ims_pool_now(w) ? pt : ims_pool_now(w);
+    }
+
+    ims_pool_hold_mark(s);
+    s->hold_least = 0;
+
+    if (w->env != NULL) {
+        old = &w->committed;
+
+        /* with one that was never started: as it knew it of another */
+
+        s->hold_least = (old->flags & IMS_POOL_SF_RESTORED)
+                        && old->hold_least > w->lined ? old->hold_least
+                                                      : w->lined;
 
         s->incarnation = s->incarnation > old->incarnation
                          ? s->incarnation : old->incarnation;
@@ -436,7 +450,6 @@ ims_pool_copy_restored(ims_pool_writer_t *w, const char *name, char *err,
                        ? s->last_pool : old->last_pool;
         s->feed_seq = s->feed_seq > old->feed_seq
                       ? s->feed_seq : old->feed_seq;
-        pt = pt > ims_pool_now(w) ? pt : ims_pool_now(w);
 
     } else {
         /* nobody knows what was given after the backup */

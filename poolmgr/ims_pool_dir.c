@@ -39,6 +39,12 @@ static int ims_pool_dir_scan(ims_pool_writer_t *w, ims_pool_dir_e *what,
 static int ims_pool_dir_lock(ims_pool_writer_t *w, char *err, size_t errlen);
 static int ims_pool_dir_exchange(ims_pool_writer_t *w, const char *name,
     const char *text, size_t n);
+static bool ims_pool_floor_parse(ims_pool_floor_t *f, const char *text);
+static int ims_pool_floor_put(ims_pool_writer_t *w, ims_pool_floor_t *f);
+
+
+/* one line, see ims_pool_floor_read() */
+#define IMS_POOL_FLOOR_MAX  192
 
 
 /*
@@ -140,26 +146,45 @@ int
 ims_pool_dir_fs(ims_pool_writer_t *w, const ims_pool_options_t *opt,
     char *err, size_t errlen)
 {
-    size_t         i;
-    struct statfs  fs;
+    int          rc;
+    const char  *name;
 
     if (opt->is_volatile) {
         return IMS_POOL_OK;
     }
 
-    if (fstatfs(w->dirfd, &fs) == -1) {
-        return ims_pool_err(err, errlen, IMS_POOL_SYSTEM,
-                            "statfs \"%s\": %s", w->dir, strerror(errno));
+    rc = ims_pool_fs(w->dirfd, &name);
+
+    if (rc == IMS_POOL_SYSTEM) {
+        return ims_pool_err(err, errlen, rc, "statfs \"%s\": %s", w->dir,
+                            strerror(errno));
+    }
+
+    if (rc != IMS_POOL_OK) {
+        return ims_pool_err(err, errlen, rc, "\"%s\" is on %s, which does not "
+                            "keep what was synced", w->dir, name);
+    }
+
+    return IMS_POOL_OK;
+}
+
+
+int
+ims_pool_fs(int fd, const char **name)
+{
+    size_t         i;
+    struct statfs  fs;
+
+    if (fstatfs(fd, &fs) == -1) {
+        return IMS_POOL_SYSTEM;
     }
 
     for (i = 0; i < sizeof(ims_pool_fs_refused)
                     / sizeof(ims_pool_fs_refused[0]); i++)
     {
         if ((uint32_t) fs.f_type == ims_pool_fs_refused[i].magic) {
-            return ims_pool_err(err, errlen, IMS_POOL_FILESYSTEM,
-                                "\"%s\" is on %s, which does not keep what "
-                                "was synced", w->dir,
-                                ims_pool_fs_refused[i].name);
+            *name = ims_pool_fs_refused[i].name;
+            return IMS_POOL_FILESYSTEM;
         }
     }
 
@@ -510,15 +535,14 @@ ims_pool_dir_read(ims_pool_writer_t *w, const char *name, char *text,
 
 /*
  * One line: "ims-pool-floor <incarnation> <term in ms> <CRC-32C of the text
- * before it>".
+ * before it>", or, with a log that is complete, "... <term> <logged> <mark>
+ * <inode> <CRC>".
  */
 int
 ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen)
 {
-    int       at;
-    char      text[128];
-    ssize_t   n;
-    unsigned  crc;
+    char     text[IMS_POOL_FLOOR_MAX];
+    ssize_t  n;
 
     memset(&w->floor, 0, sizeof(w->floor));
 
@@ -535,13 +559,8 @@ ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen)
     }
 
     text[n] = '\0';
-    at = 0;
 
-    if (sscanf(text, "ims-pool-floor %" SCNu64 " %" SCNu64 " %n",
-               &w->floor.incarnation, &w->floor.term, &at) != 2
-        || at == 0 || sscanf(text + at, "%8x", &crc) != 1
-        || crc != ims_pool_crc32c(0, text, (size_t) at))
-    {
+    if (!ims_pool_floor_parse(&w->floor, text)) {
         return ims_pool_err(err, errlen, IMS_POOL_NOT_OURS,
                             "\"%s/floor\" is damaged", w->dir);
     }
@@ -552,16 +571,47 @@ ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen)
 }
 
 
+static bool
+ims_pool_floor_parse(ims_pool_floor_t *f, const char *text)
+{
+    int       at;
+    unsigned  crc;
+
+    at = 0;
+
+    if (sscanf(text, "ims-pool-floor %" SCNu64 " %" SCNu64 " %" SCNu64
+               " %" SCNu64 " %" SCNu64 " %n", &f->incarnation, &f->term,
+               &f->logged, &f->mark, &f->inode, &at)
+        != 5)
+    {
+        /* that of a former version, or without a log */
+
+        f->logged = 0;
+        f->mark = 0;
+        f->inode = 0;
+        at = 0;
+
+        if (sscanf(text, "ims-pool-floor %" SCNu64 " %" SCNu64 " %n",
+                   &f->incarnation, &f->term, &at)
+            != 2)
+        {
+            return false;
+        }
+    }
+
+    return at != 0 && sscanf(text + at, "%8x", &crc) == 1
+           && crc == ims_pool_crc32c(0, text, (size_t) at);
+}
+
+
 /* never lowers either number */
 
 int
 ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation, uint64_t term)
 {
-    int               n;
-    char              text[128];
     ims_pool_floor_t  f;
 
-    f.there = true;
+    f = w->floor;
     f.incarnation = incarnation > w->floor.incarnation
                     ? incarnation : w->floor.incarnation;
     f.term = term > w->floor.term ? term : w->floor.term;
@@ -572,8 +622,75 @@ ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation, uint64_t term)
         return IMS_POOL_OK;
     }
 
+    return ims_pool_floor_put(w, &f);
+}
+
+
+int
+ims_pool_floor_log(ims_pool_writer_t *w, uint64_t logged, uint64_t mark,
+    uint64_t inode)
+{
+    ims_pool_floor_t  f;
+
+    f = w->floor;
+    f.logged = logged;
+    f.mark = logged ? mark : 0;
+    f.inode = logged ? inode : 0;
+
+    if (w->floor.there && f.logged == w->floor.logged
+        && f.mark == w->floor.mark && f.inode == w->floor.inode)
+    {
+        return IMS_POOL_OK;
+    }
+
+    return ims_pool_floor_put(w, &f);
+}
+
+
+/* mark - IMS_POOL_MARK_STEP: what was certainly begun, and is in the log */
+
+int
+ims_pool_floor_mark(ims_pool_writer_t *w)
+{
+    uint64_t                from;
+    const ims_pool_state_t  *s;
+
+    s = &w->state;
+
+    /* a start begins none, and one that does not come about has no line */
+
+    if (w->floor.logged == 0 || w->starting
+        || s->last_lease <= w->floor.mark)
+    {
+        return IMS_POOL_OK;
+    }
+
+    from = s->incarnation << IMS_POOL_LEASE_BITS;
+    from = w->lined > from ? w->lined : from;
+
+    if (s->last_lease > from + IMS_POOL_MARK_STEP) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    return ims_pool_floor_log(w, w->floor.logged, from + IMS_POOL_MARK_STEP,
+                              w->floor.inode);
+}
+
+
+static int
+ims_pool_floor_put(ims_pool_writer_t *w, ims_pool_floor_t *f)
+{
+    int   n;
+    char  text[IMS_POOL_FLOOR_MAX];
+
     n = snprintf(text, sizeof(text), "ims-pool-floor %" PRIu64 " %" PRIu64 " ",
-                 f.incarnation, f.term);
+                 f->incarnation, f->term);
+
+    if (f->logged) {
+        n += snprintf(text + n, sizeof(text) - (size_t) n,
+                      "%" PRIu64 " %" PRIu64 " %" PRIu64 " ", f->logged,
+                      f->mark, f->inode);
+    }
 
     n += snprintf(text + n, sizeof(text) - (size_t) n, "%08x\n",
                   ims_pool_crc32c(0, text, (size_t) n));
@@ -588,7 +705,8 @@ ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation, uint64_t term)
         (void) ims_pool_dir_exchange(w, "floor", text, (size_t) n);
     }
 
-    w->floor = f;
+    f->there = true;
+    w->floor = *f;
 
     return IMS_POOL_OK;
 }

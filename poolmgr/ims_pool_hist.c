@@ -236,6 +236,36 @@ ims_pool_event_text(ims_pool_events_t *e, ims_str_t s)
 }
 
 
+/* of a start: a lease whose line is perhaps not in the log */
+
+void
+ims_pool_event_late(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
+    uint64_t wall)
+{
+    ims_pool_event_t  ev;
+
+    if (w->events == NULL || w->events->cb == NULL) {
+        return;
+    }
+
+    memset(&ev, 0, sizeof(ev));
+
+    ev.kind = IMS_POOL_EV_BEGIN;
+    ev.how = IMS_POOL_NEW;
+    ev.wall = w->clock.wall(w->clock.ctx);
+    ev.past.ident = rec->ident;
+    ev.past.lease = rec->lease;
+    ev.past.pool = rec->pool;
+    ev.past.hash_key = rec->hash_key;
+    ev.past.issuer = rec->issuer;
+    ev.past.start_wall = wall;
+
+    memcpy(ev.past.user, rec->user, sizeof(ev.past.user));
+
+    w->events->cb(w->events->ctx, &ev);
+}
+
+
 void
 ims_pool_event_begin(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
     const ims_pool_who_t *who, ims_pool_how_e how)

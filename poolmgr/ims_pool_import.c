@@ -429,6 +429,13 @@ ims_pool_identity_put(ims_pool_writer_t *w, uint32_t pool,
     rec->ident = ident;
     rec->pool = pool;
     rec->rest = rest ? w->now + rest : 0;
+
+    /* its names may be those of an identity that only a lost commit knew */
+
+    if (rec->rest < ims_pool_hold_import(w)) {
+        rec->rest = ims_pool_hold_import(w);
+    }
+
     rec->avail = rec->rest;
     rec->import_no = import_no;
     rec->flags = IMS_POOL_F_STAGED;

@@ -630,6 +630,7 @@ ims_pool_lease_new(ims_pool_writer_t *w, const ims_pool_who_t *who,
     rec = &a->rec;
 
     rec->lease = ++w->state.last_lease;
+    w->state.begun = rec->lease;
     w->state.given++;
 
     rec->issuer = who->issuer;

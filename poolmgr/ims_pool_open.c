@@ -562,6 +562,7 @@ ims_pool_start_read(ims_pool_writer_t *w, bool unlinked, char *err,
     }
 
     rc = ims_pool_state(txn, w->dbi, &w->committed);
+    w->lined = w->committed.lined;
 
     if (rc == IMS_POOL_OK && w->committed.schema == IMS_POOL_SCHEMA) {
         rc = ims_pool_fold_open(w, txn);
@@ -822,6 +823,8 @@ ims_pool_start_batch(ims_pool_writer_t *w, bool lost, uint64_t *term,
     }
 
     if (lost) {
+        ims_pool_hold_mark(s);
+
         /* every id that can have been given before this start */
         rc = ims_pool_w_fence_all(w, (inc << IMS_POOL_LEASE_BITS) - 1);
 
@@ -834,6 +837,11 @@ ims_pool_start_batch(ims_pool_writer_t *w, bool lost, uint64_t *term,
         }
 
         s->hold_since = w->now;
+        ims_pool_hold_begin(w, inc);
+    }
+
+    if (w->clock.random(w->clock.ctx, &s->run, sizeof(s->run)) != 0) {
+        return IMS_POOL_SYSTEM;
     }
 
     s->flags &= ~IMS_POOL_SF_RESTORED;

@@ -64,6 +64,8 @@ static void ims_pool_purge_push(ims_pool_writer_t *w,
     const ims_pool_purge_end_t *end);
 static int ims_pool_purge_feed(ims_pool_writer_t *w);
 static void ims_pool_purge_expire(ims_pool_writer_t *w);
+static int ims_pool_purge_rest(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    const ims_pool_head_t *h);
 static bool ims_pool_purge_due(ims_pool_writer_t *w,
     const ims_pool_purge_end_t *end, const ims_pool_t *pool,
     ims_pool_rec_t *rec);
@@ -575,6 +577,13 @@ ims_pool_purge_one(ims_pool_writer_t *w, const ims_pool_purge_end_t *end,
         return IMS_POOL_NOTFOUND;
     }
 
+    rc = ims_pool_purge_rest(w, &rec, &pool->head);
+
+    if (rc != IMS_POOL_OK) {
+        out->id = 0;
+        return rc;
+    }
+
     out->ident = rec.ident;
     out->lease = rec.lease;
     out->until = w->now + IMS_POOL_PURGE_MS;
@@ -594,6 +603,30 @@ ims_pool_purge_one(ims_pool_writer_t *w, const ims_pool_purge_end_t *end,
     memcpy(job->home, pool->home, sizeof(job->home));
 
     return IMS_POOL_OK;
+}
+
+
+/*
+ * A hold may end while the edge is at work: then the record itself keeps others
+ * away as long as a late `*` may be under way.
+ */
+static int
+ims_pool_purge_rest(ims_pool_writer_t *w, ims_pool_rec_t *rec,
+    const ims_pool_head_t *h)
+{
+    int       rc;
+    uint64_t  rest;
+
+    rest = w->now + 2 * h->delay;
+
+    if (!ims_pool_w_held(w, rec) || rec->rest >= rest) {
+        return IMS_POOL_OK;
+    }
+
+    rec->rest = rest;
+    rc = ims_pool_w_avail_place(w, rec, rec->flags);
+
+    return rc == IMS_POOL_OK ? ims_pool_w_put_rec(w, rec) : rc;
 }
 
 

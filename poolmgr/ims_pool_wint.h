@@ -39,12 +39,21 @@ typedef struct {
 } ims_pool_keys_t;
 
 
-/* DIR/floor */
+/*
+ * DIR/floor.  With a history log that is synced: every lease after `logged` is
+ * in it before anybody is told of it, none is given beyond `mark`, and `inode`
+ * is the file's.  0 in all three: there is none, or it has gaps.
+ */
 typedef struct {
     uint64_t  incarnation;
     uint64_t  term;             /* ms: ttl_max + D + margin */
+    uint64_t  logged;
+    uint64_t  mark;
+    uint64_t  inode;
     bool      there;
 } ims_pool_floor_t;
+
+#define IMS_POOL_MARK_STEP   4096   /* leases, more than one batch begins */
 
 
 /*
@@ -151,6 +160,7 @@ struct ims_pool_writer_s {
 
     uint64_t             commits;
     uint64_t             damaged;
+    uint64_t             lined;         /* the state's, of the next commit */
 
     uint8_t              name[IMS_POOL_REALM_MAX + 1 + IMS_POOL_USER_MAX];
 };
@@ -200,6 +210,13 @@ ssize_t ims_pool_dir_read(ims_pool_writer_t *w, const char *name, char *text,
 int ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen);
 int ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation,
     uint64_t term);
+
+/* The part about the log; logged 0: it is given up. */
+int ims_pool_floor_log(ims_pool_writer_t *w, uint64_t logged, uint64_t mark,
+    uint64_t inode);
+
+/* Before a commit: the mark above what it gives. */
+int ims_pool_floor_mark(ims_pool_writer_t *w);
 
 /*
  * A writer that holds the directory and has not started: for a restore.  Its
@@ -433,6 +450,9 @@ void ims_pool_events_close(ims_pool_writer_t *w);
 void ims_pool_event_begin(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
     const ims_pool_who_t *who, ims_pool_how_e how);
 
+void ims_pool_event_late(ims_pool_writer_t *w, const ims_pool_rec_t *rec,
+    uint64_t wall);
+
 /* Rows of the clock: in the first batch of a start, and each minute. */
 int ims_pool_clock_start(ims_pool_writer_t *w);
 int ims_pool_clock_tick(ims_pool_writer_t *w);
@@ -483,6 +503,24 @@ int ims_pool_w_imports(ims_pool_writer_t *w, uint32_t *undone);
 
 /* Is one under way? */
 bool ims_pool_w_importing(ims_pool_writer_t *w);
+
+
+/* --- replay of the history log (ims_pool_replay.c) ----------------------- */
+
+/*
+ * Commits are lost: remembers up to when the state is known.  To be called
+ * while it is as it was found: before the hold, and before its clock is set.
+ */
+void ims_pool_hold_mark(ims_pool_state_t *s);
+
+/* In the start that holds: can a log prove what was given since? */
+void ims_pool_hold_begin(ims_pool_writer_t *w, uint64_t inc);
+
+/* What is imported now rests at least until then; 0: nothing to wait for. */
+uint64_t ims_pool_hold_import(const ims_pool_writer_t *w);
+
+/* In a batch: what is over is forgotten. */
+void ims_pool_hold_tick(ims_pool_writer_t *w);
 
 /* --- pools (ims_pool_admin.c) ----------------------------------------- */
 

@@ -476,6 +476,85 @@ int ims_pool_events(ims_pool_writer_t *w, ims_pool_event_pt cb, void *ctx,
 uint64_t ims_pool_events_lost(const ims_pool_writer_t *w);
 
 /*
+ * The log as a proof of what was given: then what is told of a BEGIN goes to
+ * the disk before the lease is told to anybody.
+ *
+ *   on       from here on, to a file with this inode; goes on where the start
+ *            before, or another file, left it, or begins anew
+ *   off      a line was lost, or nobody writes them: before anything more is
+ *            told.  What has failed must not give a lease away
+ *   late     after a start and `on`: BEGINs again, of leases that were given
+ *            when the last process was killed, perhaps before their lines were
+ *            on the disk.  INTERNAL: some are not known, so `off`
+ *   start    for the line of a start (also of an environment that followed
+ *            another), to be written after these
+ *   synced   all that was told so far is on the disk
+ *
+ * on, off: NOSPACE, SYSTEM: nothing has changed.
+ *
+ * A file system that does not keep what was synced (FILESYSTEM, and its name)
+ * is not one for such a log; SYSTEM: errno tells.
+ */
+int ims_pool_fs(int fd, const char **name);
+
+typedef struct {
+    uint64_t  wall;
+    uint64_t  incarnation;
+    uint64_t  run;              /* random */
+    uint64_t  last;             /* lease that was begun last; lost: that, or
+                                   one before it */
+    uint64_t  before;           /* lost: inode of the log before this start */
+    bool      lost;             /* commits may be lost */
+} ims_pool_log_start_t;
+
+int ims_pool_log_on(ims_pool_writer_t *w, uint64_t inode);
+int ims_pool_log_off(ims_pool_writer_t *w);
+int ims_pool_log_late(ims_pool_writer_t *w);
+void ims_pool_log_start(const ims_pool_writer_t *w,
+    ims_pool_log_start_t *start);
+void ims_pool_log_synced(ims_pool_writer_t *w);
+bool ims_pool_log_complete(const ims_pool_writer_t *w);
+
+/*
+ * Replay: the lines of such a log, in their order, prove which identities
+ * nobody had since the commits that are there.  The others rest as long as the
+ * hold would have, and may not be returned to; the hold ends.
+ *
+ *   open     BADARG: there is no hold, or no log can prove it; INTERNAL
+ *   file     the lines that follow are from a file with this inode
+ *   begin    a BEGIN: lease, identity, IMPI and IMPUs as the line has them
+ *   start    a start, or the first line of a file
+ *   prove    after the last line
+ *   step     then, in batches, until it is not MORE: up to max records
+ *
+ * BADARG of any but open and step: it proves nothing; ims_pool_replay_text()
+ * says why, and nothing has happened.  Step: UNKNOWN, INTERNAL, NOSPACE: the
+ * hold goes on, and it can be done again.
+ */
+typedef struct ims_pool_replay_s  ims_pool_replay_t;
+
+typedef struct {
+    uint64_t  lines;            /* leases begun since */
+    uint64_t  records;          /* looked at */
+    uint64_t  held;             /* of them */
+    uint64_t  until;            /* PT */
+} ims_pool_replayed_t;
+
+int ims_pool_replay_open(ims_pool_replay_t **rp, ims_pool_writer_t *w,
+    char *err, size_t errlen);
+void ims_pool_replay_close(ims_pool_replay_t *r);
+
+int ims_pool_replay_file(ims_pool_replay_t *r, uint64_t inode);
+int ims_pool_replay_begin(ims_pool_replay_t *r, ims_pool_writer_t *w,
+    uint64_t ident, uint64_t lease, const ims_str_t *names, unsigned n);
+int ims_pool_replay_start(ims_pool_replay_t *r,
+    const ims_pool_log_start_t *start);
+int ims_pool_replay_prove(ims_pool_replay_t *r, ims_pool_writer_t *w);
+int ims_pool_replay_step(ims_pool_replay_t *r, ims_pool_writer_t *w,
+    unsigned max, ims_pool_replayed_t *done);
+const char *ims_pool_replay_text(const ims_pool_replay_t *r);
+
+/*
  * Leases of one identity, the oldest first, from the one numbered *lease on (0:
  * the first), up to max rows in one snapshot; the last one may be live.  MORE:
  * call again with *lease as it is.

@@ -641,6 +641,10 @@ op_purge(run_t *r)
         if (m->hold <= m->now) {
             assert_true(i->ended != 0);
             assert_true(i->ended + m->delay <= m->now);
+
+        } else if (m_held(m, i) && i->rest < m->now + 2 * m->delay) {
+            /* the hold may end before a late `*` */
+            i->rest = m->now + 2 * m->delay;
         }
 
         r->count[15]++;
