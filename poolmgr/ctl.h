@@ -170,6 +170,7 @@ int ctl_identity_list(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_identity_remove(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_purge_next(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_purge_done(ctl_t *ctl, unsigned argc, char **argv);
+int ctl_hold_replay(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_hold(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_key_rotate(ctl_t *ctl, unsigned argc, char **argv);
 int ctl_key_list(ctl_t *ctl, unsigned argc, char **argv);

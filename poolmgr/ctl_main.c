@@ -158,6 +158,14 @@ static const ctl_command_t  ctl_commands[] = {
     { "purge done", "PURGE", 1, 1, 0, ctl_purge_done,
       "each of these REGISTERs was answered 200: shorten the rest", NULL },
 
+    { "hold replay", "FILE ...", 1, 256, 0, ctl_hold_replay,
+      "end a hold after lost commits, by the history log",
+      "FILEs are the logs since before the backup, the oldest first; the last\n"
+      "is the one that was written, and synced, when commits were lost.\n"
+      "Unless they prove that no lease is missing nothing happens.\n"
+      "Identities that were in use rest as long as the hold would have\n"
+      "lasted; the others are given at once.\n" },
+
     { "hold", "SECONDS | end", 1, 1, 0, ctl_hold,
       "give nothing for a time; leases live on and are lengthened",
       "A hold after lost commits is not ended by this.\n" },

@@ -908,12 +908,13 @@ mgr_info_text(mgr_server_t *s, const ims_pool_info_t *info,
     ims_resp_buf_t *text)
 {
     size_t                   i;
-    uint64_t                 hold, asked;
+    uint64_t                 hold, asked, rest;
     const ims_pool_state_t  *st;
 
     st = &info->state;
     hold = st->hold_until > info->now ? st->hold_until - info->now : 0;
     asked = st->hold_asked > info->now ? st->hold_asked - info->now : 0;
+    rest = st->hold_rest > info->now ? st->hold_rest - info->now : 0;
 
     const struct {
         const char  *name;
@@ -933,6 +934,8 @@ mgr_info_text(mgr_server_t *s, const ims_pool_info_t *info,
         { "pool_time", info->now },
         { "hold_seconds", (hold + 999) / 1000 },
         { "hold_asked_seconds", (asked + 999) / 1000 },
+        { "hold_rest_seconds", (rest + 999) / 1000 },
+        { "hold_replay", hold && st->hold_pt },
         { "purged", s->purged },
         { "leases_given", st->given },
         { "feed_seq", st->feed_seq },
@@ -949,6 +952,7 @@ mgr_info_text(mgr_server_t *s, const ims_pool_info_t *info,
         { "readers", info->readers },
         { "readers_max", info->readers_max },
         { "history_lost", mgr_hlog_lost(s) },
+        { "history_complete", ims_pool_log_complete(s->pool) },
         { "damaged_rows", info->damaged },
         { NULL, 0 }
     };

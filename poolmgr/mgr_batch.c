@@ -643,7 +643,10 @@ mgr_batch_finish(mgr_server_t *s, mgr_batch_t *b)
 
     /* who is killed after an answer has written what led to it */
 
-    mgr_hlog_flush(s);
+    if (mgr_hlog_flush(s) == -1) {
+        mgr_batch_fatal(s, "the floor cannot be written");
+        mgr_batch_unknown(s, b);
+    }
 
     for (i = 0; i < b->n; i++) {
 

@@ -84,6 +84,10 @@ static const mgr_command_t  mgr_commands[] = {
     { "KEY", "DROP", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_key_drop },
 
     { "HOLD", NULL, ADMIN, MGR_CMD_WRITE, 2, 2, mgr_cmd_hold },
+    { "REPLAY", "BEGIN", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_replay_begin },
+    { "REPLAY", "FILE", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_replay_file },
+    { "REPLAY", "LINES", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_replay_lines },
+    { "REPLAY", "END", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_replay_end },
     { "CHECK", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_check },
     { "BACKUP", NULL, ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_backup },
     { "COMPACT", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_compact },

@@ -162,5 +162,11 @@ void mgr_cmd_import_rows(mgr_call_t *call);
 void mgr_cmd_import_end(mgr_call_t *call);
 void mgr_cmd_import_abort(mgr_call_t *call);
 
+/* mgr_replay.c */
+void mgr_cmd_replay_begin(mgr_call_t *call);
+void mgr_cmd_replay_file(mgr_call_t *call);
+void mgr_cmd_replay_lines(mgr_call_t *call);
+void mgr_cmd_replay_end(mgr_call_t *call);
+
 
 #endif /* _MGR_COMMAND_H_INCLUDED_ */

@@ -16,6 +16,7 @@
 #include "base/ims_clock.h"
 #include "mgr_batch.h"
 #include "mgr_copy.h"
+#include "mgr_hlog.h"
 
 
 #define MGR_COPY_TEXT    1024       /* of a child's answer */
@@ -539,6 +540,7 @@ mgr_compact_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
     }
 
     (void) ims_pool_info(s->pool, &info);
+    mgr_hlog_started(s);
 
     mgr_log(MGR_LOG_NOTICE, "compacted from %llu to %llu bytes, incarnation "
             "%llu; nothing was written for %llu ms",
@@ -586,6 +588,8 @@ mgr_restore_slice(mgr_server_t *s, mgr_job_t *job, ims_resp_buf_t *out)
         mgr_copy_refuse(copy, out);
         return mgr_copy_end(s, copy, IMS_POOL_OK);
     }
+
+    mgr_hlog_started(s);
 
     /* one that was under way is not in this environment */
 

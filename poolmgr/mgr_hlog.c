@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
@@ -16,6 +18,7 @@
 
 #include "base/ims_clock.h"
 #include "ws/ims_utf8.h"
+#include "mgr_batch.h"
 #include "mgr_command.h"
 #include "mgr_hlog.h"
 
@@ -30,9 +33,12 @@ struct mgr_hlog_s {
     int              fd;
     int              facility;
     bool             users;
+    bool             sync;
+    bool             any_fs;
 
     ims_resp_buf_t   buf;               /* lines, each ended by LF */
     uint64_t         lost;
+    uint64_t         known;             /* lost, and no proof any more */
     uint64_t         written;
     uint64_t         noise;             /* when the last failure was logged */
 
@@ -48,17 +54,33 @@ static void mgr_hlog_time(mgr_hlog_t *h, const char *name, uint64_t wall);
 static void mgr_hlog_syslog(mgr_server_t *s, mgr_hlog_t *h);
 static void mgr_hlog_failed(mgr_server_t *s, mgr_hlog_t *h, uint64_t lines);
 static int mgr_hlog_where(mgr_hlog_t *h, const char *text);
-static int mgr_hlog_file(mgr_hlog_t *h);
+static int mgr_hlog_file(mgr_server_t *s, mgr_hlog_t *h);
+static int mgr_hlog_keeps(const mgr_hlog_t *h, int fd);
+static int mgr_hlog_whole(const char *path, int fd);
+static int mgr_hlog_on(mgr_server_t *s, int fd);
+static int mgr_hlog_begin(mgr_server_t *s, char *err, size_t errlen);
+static void mgr_hlog_start(mgr_server_t *s, const char *event);
+static void mgr_hlog_hex(ims_resp_buf_t *b, const char *name, uint64_t v);
+static int mgr_hlog_write(mgr_server_t *s, mgr_hlog_t *h);
+
+
+bool
+mgr_hlog_is_file(const char *where)
+{
+    return strcmp(where, "none") != 0
+           && !(strncmp(where, "syslog", 6) == 0
+                && strchr(":@", where[6]) != NULL);
+}
 
 
 int
-mgr_hlog_open(mgr_server_t *s, const char *where, bool users, char *err,
+mgr_hlog_open(mgr_server_t *s, const mgr_hlog_options_t *o, char *err,
     size_t errlen)
 {
     mgr_hlog_t  *h;
 
-    if (strcmp(where, "none") == 0) {
-        return 0;
+    if (strcmp(o->where, "none") == 0) {
+        return mgr_hlog_begin(s, err, errlen);
     }
 
     h = calloc(1, sizeof(mgr_hlog_t));
@@ -69,21 +91,24 @@ mgr_hlog_open(mgr_server_t *s, const char *where, bool users, char *err,
     }
 
     h->fd = -1;
-    h->users = users;
+    h->users = o->users;
+    h->sync = o->sync;
+    h->any_fs = o->any_fs;
     h->facility = LOG_AUTHPRIV;
 
-    if (strncmp(where, "syslog", 6) == 0 && strchr(":@", where[6]) != NULL) {
+    if (!mgr_hlog_is_file(o->where)) {
 
-        if (mgr_hlog_where(h, where + 6) != 0) {
-            snprintf(err, errlen, "no such facility or socket: \"%s\"", where);
+        if (mgr_hlog_where(h, o->where + 6) != 0) {
+            snprintf(err, errlen, "no such facility or socket: \"%s\"",
+                     o->where);
             free(h);
             return -1;
         }
 
     } else {
-        snprintf(h->path, sizeof(h->path), "%s", where);
+        snprintf(h->path, sizeof(h->path), "%s", o->where);
 
-        if (mgr_hlog_file(h) != 0) {
+        if (mgr_hlog_file(s, h) != 0) {
             snprintf(err, errlen, "cannot write \"%s\": %s", h->path,
                      strerror(errno));
             free(h);
@@ -91,7 +116,8 @@ mgr_hlog_open(mgr_server_t *s, const char *where, bool users, char *err,
         }
     }
 
-    if (ims_pool_events(s->pool, mgr_hlog_event, s, users) != IMS_POOL_OK) {
+    if (ims_pool_events(s->pool, mgr_hlog_event, s, o->users) != IMS_POOL_OK)
+    {
         snprintf(err, errlen, "no memory");
 
         if (h->fd != -1) {
@@ -104,18 +130,31 @@ mgr_hlog_open(mgr_server_t *s, const char *where, bool users, char *err,
 
     s->hlog = h;
 
-    return 0;
+    return mgr_hlog_begin(s, err, errlen);
 }
 
 
-static int
-mgr_hlog_file(mgr_hlog_t *h)
-{
-    int  fd;
+/* the file that is open is kept until the other one is as good */
 
-    fd = open(h->path, O_WRONLY|O_APPEND|O_CREAT|O_CLOEXEC|O_NOFOLLOW, 0640);
+static int
+mgr_hlog_file(mgr_server_t *s, mgr_hlog_t *h)
+{
+    int  fd, err;
+
+    fd = open(h->path, (h->sync ? O_RDWR : O_WRONLY)
+                       |O_APPEND|O_CREAT|O_CLOEXEC|O_NOFOLLOW, 0640);
 
     if (fd == -1) {
+        return -1;
+    }
+
+    if (h->sync && (mgr_hlog_keeps(h, fd) == -1
+                    || mgr_hlog_whole(h->path, fd) == -1
+                    || mgr_hlog_on(s, fd) == -1))
+    {
+        err = errno;
+        close(fd);
+        errno = err;
         return -1;
     }
 
@@ -126,6 +165,141 @@ mgr_hlog_file(mgr_hlog_t *h)
     h->fd = fd;
 
     return 0;
+}
+
+
+/* what would be gone after a power cut proves nothing */
+
+static int
+mgr_hlog_keeps(const mgr_hlog_t *h, int fd)
+{
+    int          rc;
+    const char  *name;
+
+    rc = h->any_fs ? IMS_POOL_OK : ims_pool_fs(fd, &name);
+
+    if (rc == IMS_POOL_FILESYSTEM) {
+        mgr_log(MGR_LOG_ERR, "\"%s\" is on %s, which does not keep what was "
+                "synced", h->path, name);
+        errno = ENOTSUP;
+    }
+
+    return rc == IMS_POOL_OK ? 0 : -1;
+}
+
+
+/* its name is on the disk, and no half line is before the next */
+
+static int
+mgr_hlog_whole(const char *path, int fd)
+{
+    int          dir, rc;
+    char         last, copy[4096];
+    struct stat  sb;
+
+    snprintf(copy, sizeof(copy), "%s", path);
+    dir = open(dirname(copy), O_RDONLY|O_DIRECTORY|O_CLOEXEC);
+
+    if (dir == -1) {
+        return -1;
+    }
+
+    rc = fsync(dir);
+    close(dir);
+
+    if (rc == -1 || fstat(fd, &sb) == -1) {
+        return -1;
+    }
+
+    if (S_ISREG(sb.st_mode) && sb.st_size > 0
+        && pread(fd, &last, 1, sb.st_size - 1) == 1 && last != '\n'
+        && write(fd, "\n", 1) != 1)
+    {
+        /* a full disk: what follows is lost as well, and will be missed */
+    }
+
+    return 0;
+}
+
+
+/* from here on lines go to this file */
+
+static int
+mgr_hlog_on(mgr_server_t *s, int fd)
+{
+    int          rc;
+    struct stat  sb;
+
+    if (fstat(fd, &sb) == -1) {
+        return -1;
+    }
+
+    rc = ims_pool_log_on(s->pool, (uint64_t) sb.st_ino);
+
+    if (rc != IMS_POOL_OK) {
+        errno = rc == IMS_POOL_NOSPACE ? ENOSPC : EIO;
+    }
+
+    return rc == IMS_POOL_OK ? 0 : -1;
+}
+
+
+/* what a start owes to the log, or that there is none */
+
+static int
+mgr_hlog_begin(mgr_server_t *s, char *err, size_t errlen)
+{
+    int          rc;
+    mgr_hlog_t  *h;
+
+    h = s->hlog;
+
+    if (h == NULL || !h->sync) {
+        rc = ims_pool_log_off(s->pool);
+
+    } else {
+        rc = ims_pool_log_late(s->pool);
+
+        if (rc != IMS_POOL_OK) {
+            mgr_log(MGR_LOG_ALERT, "history log: leases of before this start "
+                    "may be missing; it begins anew");
+
+            rc = ims_pool_log_off(s->pool);
+
+            if (rc == IMS_POOL_OK && mgr_hlog_on(s, h->fd) == -1) {
+                rc = IMS_POOL_SYSTEM;
+            }
+        }
+
+        mgr_hlog_start(s, "start");
+
+        if (mgr_hlog_flush(s) == -1) {
+            rc = IMS_POOL_SYSTEM;
+        }
+    }
+
+    if (rc != IMS_POOL_OK) {
+        snprintf(err, errlen, "\"%s/floor\" cannot be written",
+                 ims_pool_writer_dir(s->pool));
+        return -1;
+    }
+
+    return 0;
+}
+
+
+void
+mgr_hlog_started(mgr_server_t *s)
+{
+    if (s->hlog == NULL || !s->hlog->sync) {
+        return;
+    }
+
+    mgr_hlog_start(s, "start");
+
+    if (mgr_hlog_flush(s) == -1) {
+        mgr_batch_fatal(s, "the floor cannot be written");
+    }
 }
 
 
@@ -140,11 +314,19 @@ mgr_hlog_reopen(mgr_server_t *s)
         return;
     }
 
-    mgr_hlog_flush(s);
+    if (mgr_hlog_flush(s) == -1) {
+        mgr_batch_fatal(s, "the floor cannot be written");
+        return;
+    }
 
-    if (mgr_hlog_file(h) != 0) {
+    if (mgr_hlog_file(s, h) != 0) {
         mgr_log(MGR_LOG_ERR, "cannot open \"%s\" anew: %s; the old file is "
                 "written on", h->path, strerror(errno));
+        return;
+    }
+
+    if (h->sync) {
+        mgr_hlog_start(s, "file");
     }
 }
 
@@ -160,7 +342,7 @@ mgr_hlog_close(mgr_server_t *s)
         return;
     }
 
-    mgr_hlog_flush(s);
+    (void) mgr_hlog_flush(s);
 
     if (h->fd != -1) {
         close(h->fd);
@@ -258,6 +440,43 @@ mgr_hlog_event(void *ctx, const ims_pool_event_t *event)
 }
 
 
+/* who replays the log knows by it that nothing is missing before */
+
+static void
+mgr_hlog_start(mgr_server_t *s, const char *event)
+{
+    size_t                at;
+    mgr_hlog_t           *h;
+    ims_resp_buf_t       *b;
+    ims_pool_log_start_t  start;
+
+    h = s->hlog;
+    b = &h->buf;
+    at = b->n;
+
+    ims_pool_log_start(s->pool, &start);
+
+    ims_resp_raw(b, "{", 1);
+    mgr_hlog_time(h, "time", start.wall);
+    mgr_hlog_text(b, "event", ims_str_z(event));
+    mgr_hlog_number(b, "incarnation", start.incarnation);
+    mgr_hlog_hex(b, "run", start.run);
+    mgr_hlog_hex(b, "last", start.last);
+
+    if (start.lost) {
+        mgr_hlog_hex(b, "before", start.before);
+    }
+
+    ims_resp_raw(b, "}\n", 2);
+
+    if (b->failed) {
+        b->failed = false;
+        b->n = at;
+        h->lost++;
+    }
+}
+
+
 /* "name":"value", with a comma before it where one belongs; NULL: no name */
 
 static void
@@ -315,6 +534,19 @@ mgr_hlog_number(ims_resp_buf_t *b, const char *name, uint64_t v)
 }
 
 
+/* JSON's numbers do not reach so far */
+
+static void
+mgr_hlog_hex(ims_resp_buf_t *b, const char *name, uint64_t v)
+{
+    int   n;
+    char  text[24];
+
+    n = snprintf(text, sizeof(text), "%016llx", (unsigned long long) v);
+    mgr_hlog_text(b, name, ims_str_set(text, (size_t) n));
+}
+
+
 /* RFC 3339, UTC, milliseconds; the second is formatted once */
 
 static void
@@ -349,23 +581,57 @@ mgr_hlog_time(mgr_hlog_t *h, const char *name, uint64_t wall)
 
 /* --- out ------------------------------------------------------------------------ */
 
-void
+int
 mgr_hlog_flush(mgr_server_t *s)
 {
-    size_t       i, lines;
-    ssize_t      n;
+    int          rc;
+    uint64_t     lost;
     mgr_hlog_t  *h;
 
     h = s->hlog;
 
-    if (h == NULL || h->buf.n == 0) {
-        return;
+    if (h == NULL) {
+        return 0;
     }
+
+    rc = h->buf.n ? mgr_hlog_write(s, h) : 0;
+    h->buf.n = 0;
+
+    if (!h->sync) {
+        return 0;
+    }
+
+    lost = mgr_hlog_lost(s);
+
+    if (rc == 0 && lost == h->known) {
+        ims_pool_log_synced(s->pool);
+        return 0;
+    }
+
+    h->known = lost;
+
+    if (!ims_pool_log_complete(s->pool)) {
+        return 0;
+    }
+
+    mgr_log(MGR_LOG_ALERT, "history log: it has gaps from here on, and would "
+            "not end a hold; SIGHUP begins anew");
+
+    return ims_pool_log_off(s->pool) == IMS_POOL_OK ? 0 : -1;
+}
+
+
+/* -1: not all of it is there, or will stay */
+
+static int
+mgr_hlog_write(mgr_server_t *s, mgr_hlog_t *h)
+{
+    size_t   i, lines;
+    ssize_t  n;
 
     if (h->path[0] == '\0') {
         mgr_hlog_syslog(s, h);
-        h->buf.n = 0;
-        return;
+        return 0;
     }
 
     n = write(h->fd, h->buf.p, h->buf.n);
@@ -383,9 +649,16 @@ mgr_hlog_flush(mgr_server_t *s)
         }
 
         mgr_hlog_failed(s, h, lines);
+
+        return -1;
     }
 
-    h->buf.n = 0;
+    if (h->sync && fdatasync(h->fd) == -1) {
+        mgr_log(MGR_LOG_ALERT, "history log: fdatasync: %s", strerror(errno));
+        return -1;
+    }
+
+    return 0;
 }
 
 

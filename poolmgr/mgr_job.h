@@ -66,6 +66,11 @@ struct mgr_job_s {
             uint64_t  rows;
             bool      decided;      /* to publish it, or to take it out */
         } import;
+
+        struct {
+            ims_pool_replay_t    *replay;
+            uint64_t              hold;     /* ms that it ends early */
+        } replay;
     } u;
 
     /* what the check found: bulk strings */

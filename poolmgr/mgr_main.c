@@ -45,6 +45,7 @@ typedef struct {
     uint64_t     renewals;
     bool         is_volatile;
     bool         log_users;
+    bool         log_sync;
     bool         init;
     bool         never_used;
     bool         test;
@@ -86,6 +87,9 @@ static const char  mgr_help[] =
 "                         a file (DIR/history.log), none, or\n"
 "                         syslog[:FACILITY][@SOCKET]\n"
 "      --history-users    with realms and names of users in clear\n"
+"      --history-sync     each line is on the disk before its lease is told:\n"
+"                         such a file can end the time without leases after\n"
+"                         a restore (ims-poolctl hold replay)\n"
 "      --history-keep DAYS  how long the database knows who held what after\n"
 "                         the lease's end (180; 0: for ever)\n"
 "      --map-size MIB     address space for the database: its limit (16384)\n"
@@ -196,6 +200,7 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
         { "secrets", required_argument, NULL, 'S' },
         { "history", required_argument, NULL, 'H' },
         { "history-users", no_argument, NULL, 'U' },
+        { "history-sync", no_argument, NULL, 'Y' },
         { "history-keep", required_argument, NULL, 'K' },
         { "map-size", required_argument, NULL, 'm' },
         { "reserve", required_argument, NULL, 'r' },
@@ -247,6 +252,10 @@ mgr_options(mgr_options_t *o, int argc, char **argv)
 
         case 'U':
             o->log_users = true;
+            break;
+
+        case 'Y':
+            o->log_sync = true;
             break;
 
         case 'K':
@@ -353,6 +362,14 @@ mgr_options_fit(const mgr_options_t *o, int left)
 
     } else if (o->never_used && (o->backup != NULL || o->restore != NULL)) {
         what = "--never-used is said of a new directory";
+    }
+
+    if (what == NULL && o->log_sync && o->history != NULL
+        && !mgr_hlog_is_file(o->history))
+    {
+        fprintf(stderr, "ims-poolmgr: --history-sync needs a file, not "
+                "\"%s\"\n", o->history);
+        return MGR_USAGE_EXIT;
     }
 
     if (what == NULL) {
@@ -555,16 +572,19 @@ mgr_secrets(mgr_options_t *o, mgr_server_t *s)
 static int
 mgr_history(mgr_options_t *o, mgr_server_t *s)
 {
-    char  err[512], path[4096];
+    char                err[512], path[4096];
+    mgr_hlog_options_t  opt;
 
     ims_pool_history_keep(s->pool, o->keep_days * 86400000);
 
     snprintf(path, sizeof(path), "%s/history.log", o->dir);
 
-    if (mgr_hlog_open(s, o->history ? o->history : path, o->log_users, err,
-                      sizeof(err))
-        != 0)
-    {
+    opt.where = o->history ? o->history : path;
+    opt.users = o->log_users;
+    opt.sync = o->log_sync;
+    opt.any_fs = o->is_volatile;
+
+    if (mgr_hlog_open(s, &opt, err, sizeof(err)) != 0) {
         mgr_log(MGR_LOG_EMERG, "%s", err);
         return -1;
     }

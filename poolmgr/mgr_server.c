@@ -14,6 +14,7 @@
 #include "mgr_copy.h"
 #include "mgr_hlog.h"
 #include "mgr_import.h"
+#include "mgr_replay.h"
 #include "mgr_job.h"
 #include "mgr_metrics.h"
 #include "mgr_notify.h"
@@ -522,6 +523,7 @@ mgr_conn_close(mgr_conn_t *c)
     }
 
     mgr_import_orphan(c->server, c);
+    mgr_replay_orphan(c->server, c);
     mgr_job_orphan(c->server, c);
 
     c->closing = 1;
@@ -580,7 +582,9 @@ mgr_on_check(uv_check_t *h)
         mgr_batch_run(s);
     }
 
-    mgr_hlog_flush(s);
+    if (mgr_hlog_flush(s) == -1) {
+        mgr_batch_fatal(s, "the floor cannot be written");
+    }
 
     if (s->fatal) {
         mgr_server_stop(s, MGR_EXIT_DISK);

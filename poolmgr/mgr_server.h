@@ -42,6 +42,12 @@ typedef struct {
     uint64_t             rows;
 } mgr_import_t;
 
+/* the replay under way; NULL: none */
+typedef struct {
+    ims_pool_replay_t   *replay;
+    uint64_t             owner;         /* number of the connection */
+} mgr_replay_t;
+
 struct mgr_conn_s {
     uv_pipe_t            pipe;
     uv_write_t           write;
@@ -98,6 +104,7 @@ struct mgr_server_s {
     struct mgr_signal_s *signal;
 
     mgr_import_t         import;
+    mgr_replay_t         replay;
     struct mgr_job_s    *jobs;
     struct mgr_job_s    *parked;        /* those that wait for something */
     struct mgr_copy_s   *copy;          /* backup and the like under way */
