@@ -38,6 +38,9 @@
  * changed since has other runs: then they are looked for.
  */
 static const uint64_t  hint[MU_COUNT] = {
+    [MU_REPLAY_NO_LIVE] = 10,
+    [MU_REPLAY_NO_LINES] = 14,
+    [MU_REPLAY_RETURN] = 5,
     [MU_NO_CORE_MIN] = 10,
     [MU_NO_LEASE_ID] = 3,
     [MU_WALL_CLOCK] = 5,
@@ -134,6 +137,7 @@ test_worlds(void **state)
     assert_true(count[C_resent] > 10);
     assert_true(count[C_took_over] > 10);
     assert_true(count[C_purged] > 0);
+    assert_true(count[C_replayed] > 0);
 }
 
 

@@ -124,6 +124,9 @@ typedef void (*event_pt)(world_t *w, event_t *e);
     MU(TOLD_EARLY, "answers are told before the commit")                      \
     MU(NO_HOLD, "no hold after lost commits")                                 \
     MU(NO_INCARNATION_FENCE, "no fence after lost commits")                   \
+    MU(REPLAY_NO_LIVE, "a replay forgets who was live at the last commit")    \
+    MU(REPLAY_NO_LINES, "a replay forgets whom the log names")                \
+    MU(REPLAY_RETURN, "the last holder returns to what a replay holds")       \
     MU(PURGE_WITHOUT_D, "a purge before D is over")                           \
     MU(NO_FEED_ROW, "no feed row for a release or revocation")                \
     /* ims_identity */                                                        \
@@ -198,6 +201,7 @@ typedef struct {
     uint64_t  grace;                /* ms */
     uint64_t  gap_us;               /* mean time between two actions */
     bool      purge;
+    bool      replay;               /* there is a log, and it ends holds */
     unsigned  trouble;              /* of 100 actions, so many are such */
     unsigned  links;                /* and so many break a link */
     bool      stalls;               /* for longer than an identity rests */
@@ -309,10 +313,19 @@ typedef enum {
     PM_ALTER,
     PM_PURGE_NEXT,
     PM_PURGED,
-    PM_TICK
+    PM_TICK,
+    PM_REPLAY
 } pm_op_e;
 
 #define PM_BATCH  32
+#define PM_LOG    16384
+
+/* a line of the history log */
+typedef struct {
+    uint64_t              ident;    /* 0: a start */
+    uint64_t              lease;
+    ims_pool_log_start_t  start;
+} pm_line_t;
 
 typedef struct {
     pm_op_e   op;
@@ -377,6 +390,9 @@ struct pm_s {
 
     config_t            config;     /* for the first start */
     uint64_t            first[WORLD_IDENTS];        /* idents made */
+
+    pm_line_t           log[PM_LOG];    /* on the disk, as it were */
+    unsigned            nlog;
 
     pm_kill_e           kill;
     unsigned            kill_at;
@@ -712,7 +728,8 @@ struct world_s {
     CN(originated_403) CN(pm_kills) CN(pm_mid_commit) CN(worker_kills)        \
     CN(host_crashes) CN(restores) CN(stalls) CN(wall_jumps) CN(alters)        \
     CN(torn) CN(swapped) CN(foreign) CN(reports) CN(newer_flow) CN(gaps)      \
-    CN(reopened) CN(mismatch) CN(lost) CN(purges) CN(purged)
+    CN(reopened) CN(mismatch) CN(lost) CN(purges) CN(purged) \
+    CN(replayed) CN(unproven)
 
 typedef enum {
 #define CN(id)  C_ ## id,

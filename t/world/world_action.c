@@ -37,6 +37,38 @@ world_tick(world_t *w, event_t *e)
 }
 
 
+/*
+ * The administrator ends a hold, if the log proves it.  The times are those of
+ * the start, so that a world without a log has the same events.
+ */
+
+static void
+world_replay(world_t *w, event_t *e)
+{
+    pm_cmd_t  cmd;
+
+    if (w->pm_pid == 0 || e->a != w->epoch) {
+        return;
+    }
+
+    memset(&cmd, 0, sizeof(cmd));
+    cmd.op = PM_REPLAY;
+    site_admin(w, &cmd);
+}
+
+
+static void
+world_replays(world_t *w)
+{
+    unsigned  i;
+
+    for (i = 0; w->config.replay && i < 4; i++) {
+        world_timer(w, w->now_us + world_mix(w->config.seed + i, w->epoch)
+                                   % (60 * SEC), world_replay)->a = w->epoch;
+    }
+}
+
+
 /* dead already, or to be: who was connected sees it */
 
 void
@@ -110,6 +142,7 @@ world_pm_back(world_t *w, event_t *e)
 
     if (fences) {
         w->pm_nmaybe = 0;
+        world_replays(w);
     }
 
     (void) check_crash(w, w->pm_maybe, w->pm_nmaybe);

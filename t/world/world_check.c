@@ -542,6 +542,12 @@ check_batch(world_t *w, const pm_cmd_t *cmd, unsigned n)
         if (c->rc != IMS_POOL_OK) {
             w->count[C_exhausted] += c->rc == IMS_POOL_EXHAUSTED;
             w->count[C_held] += c->rc == IMS_POOL_HOLD;
+
+            if (c->op == PM_REPLAY) {
+                w->count[C_unproven]++;
+                TRACE(w, "no replay: %s", w->pm->err);
+            }
+
             continue;
         }
 
@@ -587,6 +593,12 @@ check_batch(world_t *w, const pm_cmd_t *cmd, unsigned n)
 
         case PM_TICK:
         case PM_ENABLE:
+            break;
+
+        case PM_REPLAY:
+            w->count[C_replayed]++;
+            TRACE(w, "the hold is ended by the log, %llu are held",
+                  (unsigned long long) c->a);
             break;
 
         default:

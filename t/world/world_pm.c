@@ -313,6 +313,193 @@ pm_do_purge(ims_pool_writer_t *pool, pm_cmd_t *c)
 }
 
 
+/* -- the history log ------------------------------------------------------ */
+
+static void
+pm_on_event(void *ctx, const ims_pool_event_t *ev)
+{
+    pm_line_t  *line;
+
+    (void) ctx;
+
+    if (ev->kind == IMS_POOL_EV_BEGIN && pm_here->nlog < PM_LOG) {
+        line = &pm_here->log[pm_here->nlog++];
+        line->ident = ev->past.ident;
+        line->lease = ev->past.lease;
+    }
+}
+
+
+/* as a start of the daemon does it */
+
+static int
+pm_log_begin(ims_pool_writer_t *pool)
+{
+    int         rc;
+    pm_line_t  *line;
+
+    rc = ims_pool_log_on(pool, 1);
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_events(pool, pm_on_event, NULL, false);
+    }
+
+    if (rc == IMS_POOL_OK) {
+        rc = ims_pool_log_late(pool);
+    }
+
+    if (rc == IMS_POOL_OK && pm_here->nlog < PM_LOG) {
+        line = &pm_here->log[pm_here->nlog++];
+        line->ident = 0;
+        ims_pool_log_start(pool, &line->start);
+        ims_pool_log_synced(pool);
+    }
+
+    return rc;
+}
+
+
+static void
+pm_log_commit(ims_pool_writer_t *pool, unsigned before)
+{
+    if (!pm_here->config.replay) {
+        return;
+    }
+
+    if (pm_here->nlog == PM_LOG) {
+        (void) ims_pool_log_off(pool);
+        return;
+    }
+
+    if (pm_here->kill == PM_KILL_AFTER && (pm_here->kill_at & 1)) {
+        /* killed before the lines were written */
+        pm_here->nlog = before;
+        return;
+    }
+
+    ims_pool_log_synced(pool);
+}
+
+
+static int
+pm_replay_line(ims_pool_writer_t *pool, ims_pool_replay_t *r,
+    const pm_line_t *line)
+{
+    unsigned                 i;
+    ims_str_t                name[1 + IMS_POOL_IMPUS];
+    static ims_pool_names_t  names;
+
+    if (line->ident == 0) {
+        return ims_pool_replay_start(r, &line->start);
+    }
+
+    if (pm_here->mutant == MU_REPLAY_NO_LINES) {
+        name[0] = IMS_STR("nobody@" WORLD_HOME);
+        name[1] = IMS_STR("sip:nobody@" WORLD_HOME);
+
+        return ims_pool_replay_begin(r, pool, 0, line->lease, name, 2);
+    }
+
+    if (ims_pool_names(ims_pool_writer_reader(pool), line->ident, &names)
+        != IMS_POOL_OK)
+    {
+        return IMS_POOL_BADARG;
+    }
+
+    name[0] = names.impi;
+
+    for (i = 0; i < names.nimpu; i++) {
+        name[1 + i] = names.impu[i].given;
+    }
+
+    return ims_pool_replay_begin(r, pool, line->ident, line->lease, name,
+                                 1 + names.nimpu);
+}
+
+
+/* mutant: what is held has its last holder again */
+
+static void
+pm_replay_return(ims_pool_writer_t *pool, const bool *parted)
+{
+    uint8_t         key[IMS_POOL_USER_KEY];
+    unsigned        i;
+    ims_pool_rec_t  rec;
+
+    for (i = 0; i < pm_here->config.idents; i++) {
+
+        if (parted[i] || ims_pool_w_rec(pool, pm_here->first[i], &rec) != 0
+            || !(rec.flags & IMS_POOL_F_PARTED))
+        {
+            continue;
+        }
+
+        rec.flags &= (uint16_t) ~IMS_POOL_F_PARTED;
+        (void) ims_pool_users_add(&pool->users,
+                                  ims_str_set(key, ims_pool_holder_key(key,
+                                                                       &rec)),
+                                  rec.ident);
+        (void) ims_pool_w_put_rec(pool, &rec);
+    }
+}
+
+
+static void
+pm_do_replay(ims_pool_writer_t *pool, pm_cmd_t *c)
+{
+    bool                  parted[WORLD_IDENTS];
+    unsigned              i;
+    ims_pool_rec_t        rec;
+    ims_pool_replay_t    *r;
+    ims_pool_replayed_t   done;
+
+    if (pm_here->mutant == MU_REPLAY_NO_LIVE && pool->committed.hold_pt) {
+        pool->committed.hold_pt = UINT64_MAX;
+        pool->state.hold_pt = UINT64_MAX;
+    }
+
+    for (i = 0; i < pm_here->config.idents; i++) {
+        parted[i] = ims_pool_w_rec(pool, pm_here->first[i], &rec) == 0
+                    && (rec.flags & IMS_POOL_F_PARTED);
+    }
+
+    c->rc = ims_pool_replay_open(&r, pool, pm_here->err,
+                                 sizeof(pm_here->err));
+
+    if (c->rc == IMS_POOL_OK) {
+        c->rc = ims_pool_replay_file(r, 1);
+    }
+
+    for (i = 0; c->rc == IMS_POOL_OK && i < pm_here->nlog; i++) {
+        c->rc = pm_replay_line(pool, r, &pm_here->log[i]);
+    }
+
+    if (c->rc == IMS_POOL_OK) {
+        c->rc = ims_pool_replay_prove(r, pool);
+    }
+
+    if (c->rc == IMS_POOL_OK) {
+
+        do {
+            c->rc = ims_pool_replay_step(r, pool, 3, &done);
+        } while (c->rc == IMS_POOL_MORE);
+
+        c->a = done.held;
+    }
+
+    if (c->rc != IMS_POOL_OK && r != NULL) {
+        snprintf(pm_here->err, sizeof(pm_here->err), "%s",
+                 ims_pool_replay_text(r));
+    }
+
+    ims_pool_replay_close(r);
+
+    if (pm_here->mutant == MU_REPLAY_RETURN && c->rc == IMS_POOL_OK) {
+        pm_replay_return(pool, parted);
+    }
+}
+
+
 static void
 pm_do(ims_pool_writer_t *pool, pm_cmd_t *c)
 {
@@ -397,6 +584,10 @@ pm_do(ims_pool_writer_t *pool, pm_cmd_t *c)
     case PM_TICK:
         c->rc = ims_pool_tick(pool);
         break;
+
+    case PM_REPLAY:
+        pm_do_replay(pool, c);
+        break;
     }
 }
 
@@ -404,9 +595,10 @@ pm_do(ims_pool_writer_t *pool, pm_cmd_t *c)
 static void
 pm_do_batch(ims_pool_writer_t *pool)
 {
-    unsigned   i;
+    unsigned   i, log;
     uint64_t   seq;
 
+    log = pm_here->nlog;
     pm_here->rc = ims_pool_begin(pool);
 
     if (pm_here->rc != IMS_POOL_OK) {
@@ -442,6 +634,10 @@ pm_do_batch(ims_pool_writer_t *pool)
                || pm_here->kill == PM_KILL_CALL_HALF;
 
     pm_here->rc = ims_pool_commit(pool);
+
+    if (pm_here->rc == IMS_POOL_OK) {
+        pm_log_commit(pool, log);
+    }
 
     if (pm_here->kill != PM_KILL_NOT) {
         raise(SIGKILL);
@@ -586,6 +782,10 @@ pm_main(world_t *w, int fd)
 
     if (pm_here->rc == IMS_POOL_OK && pm_here->mutant) {
         pm_mutate_start(pool);
+    }
+
+    if (pm_here->rc == IMS_POOL_OK && pm_here->config.replay) {
+        pm_here->rc = pm_log_begin(pool);
     }
 
     while (write(fd, "", 1) == 1 && pm_here->rc == IMS_POOL_OK

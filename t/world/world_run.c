@@ -164,6 +164,7 @@ world_config(config_t *c, uint64_t seed)
     c->reg_under = config_pick(&s, 0, 2) ? 100 : 90;
 
     c->purge = config_pick(&s, 0, 1) != 0;
+    c->replay = world_mix(seed, 777) % 2;
     c->trouble = 2;
     c->links = 1;
 }
@@ -172,6 +173,10 @@ world_config(config_t *c, uint64_t seed)
 void
 world_mutant_config(config_t *c)
 {
+    if (world_mutant != MU_NONE) {
+        c->replay = false;
+    }
+
     switch (world_mutant) {
 
     case MU_NO_HOLDER:
@@ -209,6 +214,24 @@ world_mutant_config(config_t *c)
     case MU_PURGE_WITHOUT_D:
     case MU_PURGE_UNPROVEN:
         c->purge = true;
+        break;
+
+    case MU_REPLAY_NO_LIVE:
+    case MU_REPLAY_NO_LINES:
+    case MU_REPLAY_RETURN:
+        c->features |= WORLD_F_HOST_CRASH|WORLD_F_RESTORE;
+        c->replay = true;
+        c->purge = false;
+        c->trouble = 4;
+
+        if (world_mutant == MU_REPLAY_NO_LINES) {
+            /* one that nobody had at the last commit */
+            c->users = WORLD_IDENTS;
+            c->devices = WORLD_IDENTS;
+            c->idents = WORLD_IDENTS;
+            c->ttl = 1000 * (c->core_min + 10);
+        }
+
         break;
 
     case MU_NO_CORE_MIN:
