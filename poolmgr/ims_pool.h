@@ -321,6 +321,8 @@ typedef struct {
     uint64_t          renew_last;       /* number of the last commit */
     uint64_t          records;          /* in `ident` */
     uint64_t          run;              /* random, of the last start */
+    uint64_t          log;              /* random, of the history log that
+                                           is complete since; see the floor */
     uint64_t          begun;            /* last lease id that was begun; after
                                            lost commits the start's first */
     uint64_t          lined;            /* begun up to here: lines of the
@@ -338,7 +340,7 @@ typedef struct {
     ims_pool_ptrow_t  clock;
 } ims_pool_state_t;
 
-_Static_assert(sizeof(ims_pool_state_t) == 304, "the state has no holes");
+_Static_assert(sizeof(ims_pool_state_t) == 312, "the state has no holes");
 
 
 typedef enum {

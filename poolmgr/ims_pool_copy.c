@@ -36,6 +36,7 @@ static void ims_pool_copy_new(ims_pool_writer_t *w, char *name, size_t cap,
     bool made);
 static int ims_pool_copy_restored(ims_pool_writer_t *w, const char *name,
     char *err, size_t errlen);
+static uint64_t ims_pool_copy_least(const ims_pool_writer_t *w);
 static int ims_pool_copy_gone(ims_pool_writer_t *w, uint64_t n);
 
 
@@ -426,21 +427,14 @@ ims_pool_copy_restored(ims_pool_writer_t *w, const char *name, char *err,
     pt = ims_pool_pt_at(&s->clock, now, n->boot_id);
 
     if (w->env != NULL) {
-        old = &w->committed;
         pt = pt > ims_pool_now(w) ? pt : ims_pool_now(w);
     }
 
     ims_pool_hold_mark(s);
-    s->hold_least = 0;
+    s->hold_least = ims_pool_copy_least(w);
 
     if (w->env != NULL) {
         old = &w->committed;
-
-        /* with one that was never started: as it knew it of another */
-
-        s->hold_least = (old->flags & IMS_POOL_SF_RESTORED)
-                        && old->hold_least > w->lined ? old->hold_least
-                                                      : w->lined;
 
         s->incarnation = s->incarnation > old->incarnation
                          ? s->incarnation : old->incarnation;
@@ -493,6 +487,31 @@ ims_pool_copy_restored(ims_pool_writer_t *w, const char *name, char *err,
     ims_pool_writer_close(n);
 
     return rc;
+}
+
+
+/*
+ * All that the old one began must be in the log, which may have been cut:
+ * `lined` is behind by a commit.  So if it was killed before the lines of its
+ * last batch no log proves it, unless a start has written them in between.
+ */
+static uint64_t
+ims_pool_copy_least(const ims_pool_writer_t *w)
+{
+    uint64_t                 least;
+    const ims_pool_state_t  *old;
+
+    if (w->env == NULL) {
+        return 0;
+    }
+
+    old = &w->committed;
+    least = old->begun > w->lined ? old->begun : w->lined;
+
+    /* one that was never started knows of the one before it */
+
+    return (old->flags & IMS_POOL_SF_RESTORED) && old->hold_least > least
+           ? old->hold_least : least;
 }
 
 

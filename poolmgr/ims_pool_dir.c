@@ -536,7 +536,7 @@ ims_pool_dir_read(ims_pool_writer_t *w, const char *name, char *text,
 /*
  * One line: "ims-pool-floor <incarnation> <term in ms> <CRC-32C of the text
  * before it>", or, with a log that is complete, "... <term> <logged> <mark>
- * <inode> <CRC>".
+ * <inode> <log> <CRC>".
  */
 int
 ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen)
@@ -580,15 +580,16 @@ ims_pool_floor_parse(ims_pool_floor_t *f, const char *text)
     at = 0;
 
     if (sscanf(text, "ims-pool-floor %" SCNu64 " %" SCNu64 " %" SCNu64
-               " %" SCNu64 " %" SCNu64 " %n", &f->incarnation, &f->term,
-               &f->logged, &f->mark, &f->inode, &at)
-        != 5)
+               " %" SCNu64 " %" SCNu64 " %" SCNu64 " %n", &f->incarnation,
+               &f->term, &f->logged, &f->mark, &f->inode, &f->log, &at)
+        != 6)
     {
         /* that of a former version, or without a log */
 
         f->logged = 0;
         f->mark = 0;
         f->inode = 0;
+        f->log = 0;
         at = 0;
 
         if (sscanf(text, "ims-pool-floor %" SCNu64 " %" SCNu64 " %n",
@@ -627,17 +628,18 @@ ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation, uint64_t term)
 
 
 int
-ims_pool_floor_log(ims_pool_writer_t *w, uint64_t logged, uint64_t mark,
-    uint64_t inode)
+ims_pool_floor_log(ims_pool_writer_t *w, uint64_t log, uint64_t logged,
+    uint64_t mark, uint64_t inode)
 {
     ims_pool_floor_t  f;
 
     f = w->floor;
-    f.logged = logged;
-    f.mark = logged ? mark : 0;
-    f.inode = logged ? inode : 0;
+    f.log = log;
+    f.logged = log ? logged : 0;
+    f.mark = log ? mark : 0;
+    f.inode = log ? inode : 0;
 
-    if (w->floor.there && f.logged == w->floor.logged
+    if (w->floor.there && f.log == w->floor.log && f.logged == w->floor.logged
         && f.mark == w->floor.mark && f.inode == w->floor.inode)
     {
         return IMS_POOL_OK;
@@ -652,28 +654,30 @@ ims_pool_floor_log(ims_pool_writer_t *w, uint64_t logged, uint64_t mark,
 int
 ims_pool_floor_mark(ims_pool_writer_t *w)
 {
-    uint64_t                from;
+    uint64_t                 from;
     const ims_pool_state_t  *s;
 
     s = &w->state;
+    from = s->incarnation << IMS_POOL_LEASE_BITS;
 
-    /* a start begins none, and one that does not come about has no line */
+    /*
+     * Only a lease moves it: a start begins none, and one that does not come
+     * about has no line, so that nothing could prove what it claims.
+     */
 
-    if (w->floor.logged == 0 || w->starting
-        || s->last_lease <= w->floor.mark)
+    if (w->floor.logged == 0 || s->begun <= w->floor.mark || s->begun <= from)
     {
         return IMS_POOL_OK;
     }
 
-    from = s->incarnation << IMS_POOL_LEASE_BITS;
     from = w->lined > from ? w->lined : from;
 
-    if (s->last_lease > from + IMS_POOL_MARK_STEP) {
+    if (s->begun > from + IMS_POOL_MARK_STEP) {
         return IMS_POOL_INTERNAL;
     }
 
-    return ims_pool_floor_log(w, w->floor.logged, from + IMS_POOL_MARK_STEP,
-                              w->floor.inode);
+    return ims_pool_floor_log(w, w->floor.log, w->floor.logged,
+                              from + IMS_POOL_MARK_STEP, w->floor.inode);
 }
 
 
@@ -688,8 +692,8 @@ ims_pool_floor_put(ims_pool_writer_t *w, ims_pool_floor_t *f)
 
     if (f->logged) {
         n += snprintf(text + n, sizeof(text) - (size_t) n,
-                      "%" PRIu64 " %" PRIu64 " %" PRIu64 " ", f->logged,
-                      f->mark, f->inode);
+                      "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " ",
+                      f->logged, f->mark, f->inode, f->log);
     }
 
     n += snprintf(text + n, sizeof(text) - (size_t) n, "%08x\n",

@@ -22,6 +22,8 @@ typedef struct {
 } ims_pool_late_t;
 
 
+static int ims_pool_log_anew(ims_pool_writer_t *w, uint64_t inode);
+static bool ims_pool_late_all(const ims_pool_writer_t *w, size_t n);
 static int ims_pool_late_find(ims_pool_writer_t *w, MDB_txn *txn,
     ims_pool_late_t *late);
 static bool ims_pool_late_add(ims_pool_late_t *late,
@@ -32,23 +34,56 @@ static int ims_pool_late_order(const void *a, const void *b);
 int
 ims_pool_log_on(ims_pool_writer_t *w, uint64_t inode)
 {
-    uint64_t  last;
-
-    if (w->floor.logged) {
-        return ims_pool_floor_log(w, w->floor.logged, w->floor.mark, inode);
+    if (w->floor.logged && w->floor.log == w->committed.log) {
+        return ims_pool_floor_log(w, w->floor.log, w->floor.logged,
+                                  w->floor.mark, inode);
     }
 
-    last = w->committed.last_lease;
-    w->lined = last;
+    return ims_pool_log_anew(w, inode);
+}
 
-    return ims_pool_floor_log(w, last, last + IMS_POOL_MARK_STEP, inode);
+
+/*
+ * The state has the log's number before the floor has, and the floor none
+ * meanwhile: killed in between, or refused, there is no log that is complete.
+ */
+static int
+ims_pool_log_anew(ims_pool_writer_t *w, uint64_t inode)
+{
+    int       rc;
+    uint64_t  log, last;
+
+    rc = ims_pool_log_off(w);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (w->clock.random(w->clock.ctx, &log, sizeof(log)) != 0) {
+        return IMS_POOL_SYSTEM;
+    }
+
+    log = log ? log : 1;
+    last = w->committed.last_lease;
+    rc = ims_pool_begin(w);
+
+    if (rc == IMS_POOL_OK) {
+        w->lined = last;
+        w->state.log = log;
+        w->dirty = 1;
+        rc = ims_pool_commit(w);
+    }
+
+    return rc != IMS_POOL_OK ? rc
+           : ims_pool_floor_log(w, log, last, last + IMS_POOL_MARK_STEP,
+                                inode);
 }
 
 
 int
 ims_pool_log_off(ims_pool_writer_t *w)
 {
-    return w->floor.there ? ims_pool_floor_log(w, 0, 0, 0) : IMS_POOL_OK;
+    return w->floor.there ? ims_pool_floor_log(w, 0, 0, 0, 0) : IMS_POOL_OK;
 }
 
 
@@ -81,7 +116,9 @@ ims_pool_log_start(const ims_pool_writer_t *w, ims_pool_log_start_t *start)
     start->run = s->run;
     start->last = s->begun;
 
-    if (s->hold_inc == s->incarnation) {
+    /* also a later start, if none was given since: that one has no line yet */
+
+    if (s->hold_inc != 0 && s->begun == s->hold_inc << IMS_POOL_LEASE_BITS) {
         start->lost = true;
         start->last = s->hold_least;
         start->before = s->hold_inode;
@@ -114,7 +151,8 @@ ims_pool_log_late(ims_pool_writer_t *w)
 
         if (rc == IMS_POOL_OK) {
             wall = calloc(late.n + 1, sizeof(uint64_t));
-            rc = wall == NULL ? IMS_POOL_INTERNAL : IMS_POOL_OK;
+            rc = wall == NULL || !ims_pool_late_all(w, late.n)
+                 ? IMS_POOL_INTERNAL : IMS_POOL_OK;
         }
 
         for (i = 0; rc == IMS_POOL_OK && i < late.n; i++) {
@@ -132,6 +170,20 @@ ims_pool_log_late(ims_pool_writer_t *w)
     free(late.rec);
 
     return rc;
+}
+
+
+/* a record knows the last lease of a batch only, and no line may be missing */
+
+static bool
+ims_pool_late_all(const ims_pool_writer_t *w, size_t n)
+{
+    uint64_t  begun;
+
+    begun = w->committed.begun;
+
+    return begun >> IMS_POOL_LEASE_BITS == w->lined >> IMS_POOL_LEASE_BITS
+           && n == begun - w->lined;
 }
 
 

@@ -500,9 +500,10 @@ ims_pool_purge_walk(ims_pool_writer_t *w, ims_pool_purge_may_pt may, void *ctx,
         return IMS_POOL_MORE;
     }
 
-    /* one that had run out before is no early end */
+    /* one that had run out before is no early end, but if a replay holds it */
 
     if (!ims_pool_w_held(w, &rec)
+        && !(w->state.hold_rest > w->now && rec.rest >= w->state.hold_rest)
         && (ims_pool_fenced_at(w->txn, w->dbi, rec.pool, rec.lease, &fenced)
             != IMS_POOL_OK || fenced >= rec.end))
     {

@@ -103,13 +103,23 @@ ims_pool_hold_begin(ims_pool_writer_t *w, uint64_t inc)
         least = w->floor.mark - IMS_POOL_MARK_STEP;
     }
 
+    /* what is there may be all that was */
+
+    least = least > s->begun ? least : s->begun;
+
     s->hold_inc = inc;
     s->hold_least = least;
     s->hold_inode = w->floor.inode;
 
-    /* renewals that cannot be read may be older than the last commit */
+    /*
+     * A log of this directory is none of a database from elsewhere, nor of a
+     * time that the floor does not know.  Renewals that cannot be read may be
+     * older than the last commit.
+     */
 
-    if (w->floor.logged == 0 || w->floor.logged > s->hold_lease
+    if (w->floor.logged == 0 || w->floor.log != s->log
+        || w->floor.logged > s->hold_lease
+        || w->floor.incarnation < s->hold_lease >> IMS_POOL_LEASE_BITS
         || w->fold.lost)
     {
         s->hold_pt = 0;
@@ -427,7 +437,11 @@ ims_pool_replay_start(ims_pool_replay_t *r, const ims_pool_log_start_t *start)
             return ims_pool_replay_gap(r, start->last);
         }
 
-        if (!ims_pool_replay_file_seen(r, start->before)) {
+        /* 0: a log that has its line began after it */
+
+        if (start->before != 0
+            && !ims_pool_replay_file_seen(r, start->before))
+        {
             return ims_pool_replay_no(r, "missing: the log that was written "
                                       "before start %llu",
                                       (unsigned long long) inc);
@@ -469,11 +483,11 @@ ims_pool_replay_prove(ims_pool_replay_t *r, ims_pool_writer_t *w)
         return ims_pool_replay_gap(r, r->state.hold_least);
     }
 
-    if (r->ninode == 0
-        || r->inode[r->ninode - 1] != r->state.hold_inode)
-    {
-        return ims_pool_replay_no(r, "the last file is not the log that was "
-                                  "written when commits were lost");
+    /* lines in the wrong order are gaps, so it need not be the last */
+
+    if (!ims_pool_replay_file_seen(r, r->state.hold_inode)) {
+        return ims_pool_replay_no(r, "missing: the log that was written when "
+                                  "commits were lost");
     }
 
     r->proven = true;

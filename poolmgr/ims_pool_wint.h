@@ -43,6 +43,25 @@ typedef struct {
  * DIR/floor.  With a history log that is synced: every lease after `logged` is
  * in it before anybody is told of it, none is given beyond `mark`, and `inode`
  * is the file's.  0 in all three: there is none, or it has gaps.
+ *
+ * `log` is the log's own number.  A state that has another one was never
+ * written beside it: lease numbers of two databases look alike, so that such a
+ * log would vouch for a backup that it knows nothing of.
+ *
+ * How the numbers of leases stand to each other:
+ *
+ *   state.lined <= w->lined, state.begun <= state.last_lease, begun <= mark
+ *
+ * last_lease moves with each lease, and with each start to the first number of
+ * its incarnation; begun with each lease, and with a start that lost commits,
+ * so what lies between them was given to nobody.  mark is moved before the
+ * commit of a lease that would pass it, to a step above what has lines.
+ * w->lined follows last_lease as soon as the lines of all that was committed
+ * are on the disk, before they are told; the state has it with the next
+ * commit.  So what is above lined is at most one batch, or what a killed
+ * process left, and what is told is never above mark, nor above begun of the
+ * newest commit.  mark less a step was begun, or is the first number of an
+ * incarnation whose start has its line.
  */
 typedef struct {
     uint64_t  incarnation;
@@ -50,6 +69,7 @@ typedef struct {
     uint64_t  logged;
     uint64_t  mark;
     uint64_t  inode;
+    uint64_t  log;              /* random */
     bool      there;
 } ims_pool_floor_t;
 
@@ -211,9 +231,9 @@ int ims_pool_floor_read(ims_pool_writer_t *w, char *err, size_t errlen);
 int ims_pool_floor_write(ims_pool_writer_t *w, uint64_t incarnation,
     uint64_t term);
 
-/* The part about the log; logged 0: it is given up. */
-int ims_pool_floor_log(ims_pool_writer_t *w, uint64_t logged, uint64_t mark,
-    uint64_t inode);
+/* The part about the log; 0: it is given up, and the rest does not matter. */
+int ims_pool_floor_log(ims_pool_writer_t *w, uint64_t log, uint64_t logged,
+    uint64_t mark, uint64_t inode);
 
 /* Before a commit: the mark above what it gives. */
 int ims_pool_floor_mark(ims_pool_writer_t *w);

@@ -480,7 +480,9 @@ uint64_t ims_pool_events_lost(const ims_pool_writer_t *w);
  * the disk before the lease is told to anybody.
  *
  *   on       from here on, to a file with this inode; goes on where the start
- *            before, or another file, left it, or begins anew
+ *            before, or another file, left it, or begins anew: after `off`, and
+ *            with a database that was not written beside this log.  Not in a
+ *            batch
  *   off      a line was lost, or nobody writes them: before anything more is
  *            told.  What has failed must not give a lease away
  *   late     after a start and `on`: BEGINs again, of leases that were given
@@ -490,7 +492,7 @@ uint64_t ims_pool_events_lost(const ims_pool_writer_t *w);
  *            another), to be written after these
  *   synced   all that was told so far is on the disk
  *
- * on, off: NOSPACE, SYSTEM: nothing has changed.
+ * An error of off: it is as before.  Of on: it is off, or as before, so `off`.
  *
  * A file system that does not keep what was synced (FILESYSTEM, and its name)
  * is not one for such a log; SYSTEM: errno tells.

@@ -181,6 +181,19 @@ restore(fixture_t *f, unsigned no)
 }
 
 
+/* of a pool manager that does not run */
+
+static void
+restore_offline(fixture_t *f, unsigned no)
+{
+    assert_int_equal(ims_pool_restore(&f->opt, file[no], f->err,
+                                      sizeof(f->err)), 0);
+    fixture_open(f);
+    assert_true(f->started.fenced);
+    log_start(f);
+}
+
+
 /* the lines from one on, and the last of them that count */
 
 static int
@@ -583,7 +596,7 @@ test_refused(void **state)
     *find('B', 3) = was;
 
     find('F', 0)->inode++;
-    refused(&f, "the last file is not the log");
+    refused(&f, "missing: the log that was written when commits were lost");
     find('F', 0)->inode--;
 
     /* one that stays a number short, of all that the floor knows */
@@ -1136,18 +1149,95 @@ test_late(void **state)
     assert_int_equal(acquire(&f, "eve", 1, &h), IMS_POOL_EXHAUSTED);
     fixture_end(&f);
 
-    /* the same, but what was given is lost at once: it was told to nobody */
+    /*
+     * The same, but what was given is lost at once.  It was told to nobody; but
+     * that nobody knows, unless a start comes in between.
+     */
+
+    for (n = 0; n < 2; n++) {
+        scene(&f, &a, &r, &b);
+        assert_int_equal(acquire(&f, "dave", 1, &g), IMS_POOL_OK);
+        nlines--;
+        fixture_close(&f);
+
+        if (n == 1) {
+            fixture_open(&f);
+            log_start(&f);
+            fixture_close(&f);
+        }
+
+        restore_offline(&f, 0);
+
+        if (n == 0) {
+            refused(&f, "missing: lease numbers");
+
+        } else {
+            assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+        }
+
+        fixture_end(&f);
+    }
+}
+
+
+/* the end of the log is cut off: the database that was replaced knew of it */
+
+static void
+test_tail(void **state)
+{
+    fixture_t            f;
+    ims_pool_grant_t     a, r, b;
+    ims_pool_replayed_t  done;
+
+    (void) state;
 
     scene(&f, &a, &r, &b);
-    n = nlines;
-    assert_int_equal(acquire(&f, "dave", 1, &g), IMS_POOL_OK);
-    nlines = n;
     fixture_close(&f);
-    assert_int_equal(ims_pool_restore(&f.opt, file[0], f.err, sizeof(f.err)),
-                     0);
-    fixture_open(&f);
-    log_start(&f);
+    restore_offline(&f, 0);
+    without(b.lease, true);
+    refused(&f, "missing: lease numbers");
+    without(b.lease, false);
     assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+    assert_int_equal(rest_of(&f, b.ident), done.until);
+    fixture_end(&f);
+}
+
+
+/*
+ * Begun and ended and begun again by one user in one batch, which was killed
+ * before its lines: of the first one only the past knows.
+ */
+static void
+test_late_same(void **state)
+{
+    fixture_t             f;
+    ims_pool_grant_t      a, r, b, g, h;
+    ims_pool_replayed_t   done;
+
+    (void) state;
+
+    scene(&f, &a, &r, &b);
+    assert_int_equal(acquire(&f, "dave", 1, &g), IMS_POOL_OK);
+    end(&f, "dave", &g);
+    assert_int_equal(acquire(&f, "dave", 1, &h), IMS_POOL_OK);
+    assert_int_equal(h.lease, g.lease + 1);
+    nlines -= 2;
+    fixture_close(&f);
+    fixture_open(&f);
+    assert_int_equal(ims_pool_log_on(f.w, INODE), IMS_POOL_OK);
+    assert_int_equal(ims_pool_events(f.w, on_event, NULL, false), 0);
+    assert_int_equal(ims_pool_log_late(f.w), IMS_POOL_INTERNAL);
+
+    /* so it begins anew, and the next backup is one again */
+
+    assert_int_equal(ims_pool_log_off(f.w), IMS_POOL_OK);
+    log_start(&f);
+    assert_int_equal(f.w->floor.logged, f.w->committed.last_lease);
+    backup(&f, 1);
+    restore(&f, 1);
+    assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+    restore(&f, 0);
+    refused(&f, "there was no complete log");
     fixture_end(&f);
 }
 
@@ -1356,6 +1446,7 @@ test_renewals(void **state)
     uint8_t               key[IMS_POOL_RENEWAL_KEY];
     fixture_t             f;
     ims_pool_grant_t      a, r, b, g;
+    ims_pool_replayed_t   done;
 
     (void) state;
 
@@ -1371,6 +1462,14 @@ test_renewals(void **state)
     assert_true(f.started.fenced);
     log_start(&f);
     refused(&f, "there was no complete log");
+
+    /* all leases are known there, so that none may be missing then */
+
+    restore(&f, 0);
+    without(b.lease, true);
+    refused(&f, "missing: lease numbers");
+    without(b.lease, false);
+    assert_int_equal(replay(&f, &done), IMS_POOL_OK);
     fixture_end(&f);
 }
 
@@ -1466,9 +1565,282 @@ test_foreign(void **state)
     assert_int_equal(lease(&f, "alice", &a), IMS_POOL_OK);
     fixture_shell("cp '%s/keys' '%s/keys'", o.dir, f.dir);
     restore(&f, 1);
-    refused(&f, "another database");
+    refused(&f, "there was no complete log");
     fixture_end(&f);
     fixture_end(&o);
+}
+
+
+/*
+ * The machine of o is dead.  Its backup, its keys and a copy of its log, which
+ * lacks the last lease, come to f, where a daemon has run before; own: it has
+ * given leases of its own.
+ */
+static void
+elsewhere(bool own, bool online)
+{
+    unsigned             i;
+    fixture_t            f, o;
+    ims_pool_grant_t     g, b;
+    ims_pool_replayed_t  done;
+
+    nlines = 0;
+    fixture_pool(&o, 5);
+
+    for (i = 0; i < 3; i++) {
+        fixture_close(&o);
+        fixture_open(&o);
+    }
+
+    log_start(&o);
+    assert_int_equal(lease(&o, "alice", &g), IMS_POOL_OK);
+    tick(&o);
+    backup(&o, 1);
+    o.v.boottime += 5000;
+    assert_int_equal(lease(&o, "rest", &g), IMS_POOL_OK);
+    assert_int_equal(lease(&o, "bob", &b), IMS_POOL_OK);
+    nlines--;
+    fixture_close(&o);
+
+    fixture_init(&f);
+    f.v.seed = 99;
+    fixture_open(&f);
+    log_start(&f);
+
+    if (own) {
+        add_pool(&f, "web");
+        add_identities(&f, "web", 1, 5);
+        assert_int_equal(lease(&f, "eve", &g), IMS_POOL_OK);
+        assert_int_equal(lease(&f, "mallory", &g), IMS_POOL_OK);
+    }
+
+    fixture_shell("cp '%s/keys' '%s/keys'", o.dir, f.dir);
+
+    if (online) {
+        restore(&f, 1);
+
+    } else {
+        fixture_close(&f);
+        restore_offline(&f, 1);
+    }
+
+    refused(&f, "there was no complete log");
+
+    /* the log begins anew with it, and proves what follows */
+
+    assert_true(f.w->floor.logged != 0);
+    assert_int_equal(f.w->floor.log, f.w->committed.log);
+    f.v.boottime += TERM;
+    tick(&f);
+    backup(&f, 0);
+    assert_int_equal(lease(&f, "carol", &g), IMS_POOL_OK);
+    restore(&f, 1);
+    refused(&f, "there was no complete log");
+    f.v.boottime += TERM;
+    tick(&f);
+    backup(&f, 0);
+    assert_int_equal(lease(&f, "carol", &g), IMS_POOL_OK);
+    restore(&f, 0);
+    assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+    fixture_end(&f);
+    fixture_end(&o);
+}
+
+
+static void
+test_elsewhere(void **state)
+{
+    (void) state;
+
+    elsewhere(false, false);
+    elsewhere(false, true);
+    elsewhere(true, false);
+    elsewhere(true, true);
+}
+
+
+/* killed after the state has the log's number, or the floor of another log */
+
+static void
+test_log_number(void **state)
+{
+    char               text[128];
+    uint64_t           log;
+    fixture_t          f;
+    ims_pool_grant_t   a, r, b;
+
+    (void) state;
+
+    scene(&f, &a, &r, &b);
+    log = f.w->floor.log;
+    assert_true(log != 0);
+    assert_int_equal(f.w->committed.log, log);
+    fixture_close(&f);
+    fixture_open(&f);
+    log_start(&f);
+    assert_int_equal(f.w->floor.log, log);
+    assert_int_equal(f.w->committed.log, log);
+    fixture_close(&f);
+
+    snprintf(text, sizeof(text), "ims-pool-floor 2 %d %llu %llu %d %llu ",
+             TERM, 1ull << 40, (2ull << 40) + IMS_POOL_MARK_STEP, INODE,
+             (unsigned long long) log + 1);
+    floor_put(&f, text);
+    fixture_open(&f);
+    assert_false(f.started.fenced);
+    log_start(&f);
+    assert_true(f.w->floor.log != log && f.w->floor.log != log + 1);
+    assert_int_equal(f.w->committed.log, f.w->floor.log);
+    assert_int_equal(f.w->floor.logged, f.w->committed.last_lease);
+    restore(&f, 0);
+    refused(&f, "there was no complete log");
+    fixture_end(&f);
+
+    /* a backup from later than the floor: that went back in time */
+
+    scene(&f, &a, &r, &b);
+    fixture_close(&f);
+    fixture_open(&f);
+    log_start(&f);
+    log = f.w->floor.log;
+    backup(&f, 0);
+    fixture_close(&f);
+    snprintf(text, sizeof(text), "ims-pool-floor 1 %d %llu %llu %d %llu ",
+             TERM, 1ull << 40, (1ull << 40) + IMS_POOL_MARK_STEP, INODE,
+             (unsigned long long) log);
+    floor_put(&f, text);
+    restore_offline(&f, 0);
+    refused(&f, "there was no complete log");
+    fixture_end(&f);
+}
+
+
+/* a start that fails after its commit has no line, and gave nothing */
+
+static void
+test_failed_start(void **state)
+{
+    fixture_t            f;
+    ims_pool_grant_t     a, r, b;
+    ims_pool_replayed_t  done;
+
+    (void) state;
+
+    scene(&f, &a, &r, &b);
+    fixture_close(&f);
+    fixture_open(&f);
+    fixture_close(&f);
+    restore_offline(&f, 0);
+    without(b.lease, true);
+    refused(&f, "missing: lease numbers");
+    without(b.lease, false);
+    assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+    assert_int_equal(done.held, 3);
+    fixture_end(&f);
+}
+
+
+/* the same of one that found commits lost: the next one says so for it */
+
+static void
+test_failed_lost_start(void **state)
+{
+    unsigned             i;
+    fixture_t            f;
+    ims_pool_grant_t     a, r, b, g;
+    ims_pool_replayed_t  done;
+
+    (void) state;
+
+    for (i = 0; i < 2; i++) {
+        scene(&f, &a, &r, &b);
+        fixture_close(&f);
+        assert_int_equal(ims_pool_restore(&f.opt, file[0], f.err,
+                                          sizeof(f.err)), 0);
+        fixture_open(&f);
+        fixture_close(&f);
+        fixture_open(&f);
+        assert_false(f.started.fenced);
+        log_start(&f);
+
+        if (i == 0) {
+            assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+            assert_int_equal(lease(&f, "carol", &g), IMS_POOL_OK);
+        }
+
+        restore(&f, 0);
+        without(b.lease, true);
+        refused(&f, "missing: lease numbers");
+        without(b.lease, false);
+        assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+        fixture_end(&f);
+    }
+
+    /* without a log, then: what comes after it needs none of before */
+
+    scene(&f, &a, &r, &b);
+    assert_int_equal(ims_pool_log_off(f.w), IMS_POOL_OK);
+    fixture_close(&f);
+    assert_int_equal(ims_pool_restore(&f.opt, file[0], f.err, sizeof(f.err)),
+                     0);
+    fixture_open(&f);
+    f.v.boottime += TERM;
+    nlines = 0;
+    log_start(&f);
+    tick(&f);
+    backup(&f, 0);
+    fixture_close(&f);
+    fixture_open(&f);
+    log_start(&f);
+    restore(&f, 0);
+    assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+    fixture_end(&f);
+}
+
+
+/* what a replay holds is purged as what a hold holds */
+
+static void
+test_purge_after(void **state)
+{
+    unsigned             n, found;
+    fixture_t            f;
+    ims_pool_grant_t     a, r, b;
+    ims_pool_purge_t     job;
+    ims_pool_spec_t      spec;
+    ims_pool_replayed_t  done;
+
+    (void) state;
+
+    scene(&f, &a, &r, &b);
+    memset(&spec, 0, sizeof(spec));
+    spec.name = IMS_STR("web");
+    spec.purge = 1;
+    spec.has_purge = true;
+    restore(&f, 0);
+    begin(&f);
+    assert_int_equal(ims_pool_alter(f.w, &spec), 0);
+    commit(&f);
+    assert_int_equal(replay(&f, &done), IMS_POOL_OK);
+    assert_int_equal(done.held, 3);
+    fixture_close(&f);
+    fixture_open(&f);
+    log_start(&f);
+    f.v.boottime += 70000;
+
+    for (n = 0, found = 0; n < 6; n++) {
+        begin(&f);
+
+        if (ims_pool_purge_next(f.w, any, NULL, &job) == IMS_POOL_OK) {
+            found |= job.ident == a.ident ? 1 : job.ident == r.ident ? 2
+                     : job.ident == b.ident ? 4 : 8;
+        }
+
+        commit(&f);
+    }
+
+    assert_int_equal(found, 7);
+    fixture_end(&f);
 }
 
 
@@ -1496,7 +1868,14 @@ main(void)
         cmocka_unit_test(test_purged),
         cmocka_unit_test(test_renewals),
         cmocka_unit_test(test_twice_unproven),
-        cmocka_unit_test(test_foreign)
+        cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_late_same),
+        cmocka_unit_test(test_elsewhere),
+        cmocka_unit_test(test_log_number),
+        cmocka_unit_test(test_failed_start),
+        cmocka_unit_test(test_failed_lost_start),
+        cmocka_unit_test(test_purge_after)
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
