@@ -3,8 +3,9 @@
  *
  * ims-poolctl hold replay: the history log, line by line, to the daemon.
  *
- * What is no line of the log is passed over: a lease whose line cannot be read
- * is one that is missing.
+ * Half a line, as a full disk or a power cut leaves it, is passed over: its
+ * lease was not told.  A whole one that cannot be read, or that a later version
+ * has written, may be anything: then nothing is proven.
  */
 
 #include <errno.h>
@@ -27,7 +28,8 @@ typedef struct {
     char           *text;
     size_t          n;
     unsigned        lines;
-    uint64_t        passed;             /* those that are none */
+    uint64_t        passed;             /* halves */
+    uint64_t        line;               /* number in the file */
     int             rc;
 } ctl_replay_t;
 
@@ -35,7 +37,8 @@ typedef struct {
 static int ctl_replay_end(ctl_t *ctl);
 static int ctl_replay_call(ctl_t *ctl, const char *word, const char *arg);
 static int ctl_replay_file(ctl_replay_t *r, const char *path);
-static void ctl_replay_line(ctl_replay_t *r, const char *line, size_t n);
+static bool ctl_replay_line(ctl_replay_t *r, const char *line, size_t n);
+static bool ctl_replay_event(ctl_replay_t *r, const json_t *o);
 static bool ctl_replay_begin(ctl_replay_t *r, const json_t *o);
 static bool ctl_replay_start(ctl_replay_t *r, const json_t *o);
 static void ctl_replay_word(ctl_replay_t *r, char before, const char *word);
@@ -70,7 +73,7 @@ ctl_hold_replay(ctl_t *ctl, unsigned argc, char **argv)
     free(r.text);
 
     if (r.passed) {
-        ctl_error("%llu lines could not be read, and were passed over",
+        ctl_error("%llu half lines were passed over",
                   (unsigned long long) r.passed);
     }
 
@@ -156,9 +159,16 @@ ctl_replay_file(ctl_replay_t *r, const char *path)
     r->rc = ctl_replay_call(r->ctl, "FILE", inode);
     line = NULL;
     cap = 0;
+    r->line = 0;
 
     while (r->rc == CTL_OK && (n = getline(&line, &cap, f)) > 0) {
-        ctl_replay_line(r, line, (size_t) n);
+        r->line++;
+
+        if (!ctl_replay_line(r, line, (size_t) n)) {
+            ctl_error("\"%s\": line %llu cannot be read: nothing is proven",
+                      path, (unsigned long long) r->line);
+            r->rc = CTL_REFUSED;
+        }
     }
 
     if (r->rc == CTL_OK && ferror(f)) {
@@ -174,39 +184,31 @@ ctl_replay_file(ctl_replay_t *r, const char *path)
 }
 
 
-static void
+static bool
 ctl_replay_line(ctl_replay_t *r, const char *line, size_t n)
 {
-    bool         ok;
-    size_t       from;
-    json_t      *o;
-    const char  *event;
+    bool     ok;
+    size_t   from;
+    json_t  *o;
+
+    if (n < 2 || memcmp(line + n - 2, "}\n", 2) != 0) {
+        /* of an empty one there is nothing to be told */
+        r->passed += n > 1;
+        return true;
+    }
 
     from = r->n;
     o = json_loadb(line, n, JSON_REJECT_DUPLICATES|JSON_ALLOW_NUL, NULL);
-    event = json_string_value(json_object_get(o, "event"));
-
-    if (event == NULL) {
-        ok = false;
-
-    } else if (strcmp(event, "begin") == 0) {
-        ok = ctl_replay_begin(r, o);
-
-    } else if (strcmp(event, "start") == 0 || strcmp(event, "file") == 0) {
-        ok = ctl_replay_start(r, o);
-
-    } else {
-        /* ends prove nothing */
-        json_decref(o);
-        return;
-    }
-
+    ok = ctl_replay_event(r, o);
     json_decref(o);
 
     if (!ok) {
         r->n = from;
-        r->passed++;
-        return;
+        return false;
+    }
+
+    if (r->n == from) {
+        return true;
     }
 
     ctl_replay_word(r, '\n', "");
@@ -215,6 +217,33 @@ ctl_replay_line(ctl_replay_t *r, const char *line, size_t n)
     if (r->lines == CTL_REPLAY_LINES || r->n >= CTL_REPLAY_BYTES) {
         ctl_replay_send(r);
     }
+
+    return true;
+}
+
+
+static bool
+ctl_replay_event(ctl_replay_t *r, const json_t *o)
+{
+    const char  *event;
+
+    event = json_string_value(json_object_get(o, "event"));
+
+    if (event == NULL) {
+        return false;
+    }
+
+    if (strcmp(event, "begin") == 0) {
+        return ctl_replay_begin(r, o);
+    }
+
+    if (strcmp(event, "start") == 0 || strcmp(event, "file") == 0) {
+        return ctl_replay_start(r, o);
+    }
+
+    /* ends prove nothing */
+
+    return strcmp(event, "end") == 0;
 }
 
 

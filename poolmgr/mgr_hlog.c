@@ -35,6 +35,9 @@ struct mgr_hlog_s {
     bool             users;
     bool             sync;
     bool             any_fs;
+    bool             torn;              /* half a line is the last one */
+    bool             gap;               /* lost, and the floor has no word */
+    bool             broken;            /* nor can it have */
 
     ims_resp_buf_t   buf;               /* lines, each ended by LF */
     uint64_t         lost;
@@ -56,8 +59,8 @@ static void mgr_hlog_failed(mgr_server_t *s, mgr_hlog_t *h, uint64_t lines);
 static int mgr_hlog_where(mgr_hlog_t *h, const char *text);
 static int mgr_hlog_file(mgr_server_t *s, mgr_hlog_t *h);
 static int mgr_hlog_keeps(const mgr_hlog_t *h, int fd);
-static int mgr_hlog_whole(const char *path, int fd);
-static int mgr_hlog_on(mgr_server_t *s, int fd);
+static int mgr_hlog_whole(mgr_hlog_t *h, int fd);
+static int mgr_hlog_on(mgr_server_t *s, mgr_hlog_t *h, int fd);
 static int mgr_hlog_begin(mgr_server_t *s, char *err, size_t errlen);
 static void mgr_hlog_start(mgr_server_t *s, const char *event);
 static void mgr_hlog_hex(ims_resp_buf_t *b, const char *name, uint64_t v);
@@ -139,8 +142,10 @@ mgr_hlog_open(mgr_server_t *s, const mgr_hlog_options_t *o, char *err,
 static int
 mgr_hlog_file(mgr_server_t *s, mgr_hlog_t *h)
 {
-    int  fd, err;
+    int   fd, err;
+    bool  torn;
 
+    torn = h->torn;
     fd = open(h->path, (h->sync ? O_RDWR : O_WRONLY)
                        |O_APPEND|O_CREAT|O_CLOEXEC|O_NOFOLLOW, 0640);
 
@@ -149,11 +154,12 @@ mgr_hlog_file(mgr_server_t *s, mgr_hlog_t *h)
     }
 
     if (h->sync && (mgr_hlog_keeps(h, fd) == -1
-                    || mgr_hlog_whole(h->path, fd) == -1
-                    || mgr_hlog_on(s, fd) == -1))
+                    || mgr_hlog_whole(h, fd) == -1
+                    || mgr_hlog_on(s, h, fd) == -1))
     {
         err = errno;
         close(fd);
+        h->torn = torn;
         errno = err;
         return -1;
     }
@@ -175,6 +181,20 @@ mgr_hlog_keeps(const mgr_hlog_t *h, int fd)
 {
     int          rc;
     const char  *name;
+    struct stat  sb;
+
+    /* a terminal, or a pipe, has nothing to be replayed */
+
+    if (fstat(fd, &sb) == -1) {
+        return -1;
+    }
+
+    if (!S_ISREG(sb.st_mode)) {
+        mgr_log(MGR_LOG_ERR, "\"%s\" is no regular file, as --history-sync "
+                "wants it", h->path);
+        errno = EINVAL;
+        return -1;
+    }
 
     rc = h->any_fs ? IMS_POOL_OK : ims_pool_fs(fd, &name);
 
@@ -191,13 +211,13 @@ mgr_hlog_keeps(const mgr_hlog_t *h, int fd)
 /* its name is on the disk, and no half line is before the next */
 
 static int
-mgr_hlog_whole(const char *path, int fd)
+mgr_hlog_whole(mgr_hlog_t *h, int fd)
 {
     int          dir, rc;
     char         last, copy[4096];
     struct stat  sb;
 
-    snprintf(copy, sizeof(copy), "%s", path);
+    snprintf(copy, sizeof(copy), "%s", h->path);
     dir = open(dirname(copy), O_RDONLY|O_DIRECTORY|O_CLOEXEC);
 
     if (dir == -1) {
@@ -211,21 +231,30 @@ mgr_hlog_whole(const char *path, int fd)
         return -1;
     }
 
-    if (S_ISREG(sb.st_mode) && sb.st_size > 0
-        && pread(fd, &last, 1, sb.st_size - 1) == 1 && last != '\n'
-        && write(fd, "\n", 1) != 1)
-    {
-        /* a full disk: what follows is lost as well, and will be missed */
+    if (sb.st_size == 0) {
+        h->torn = false;
+        return 0;
     }
+
+    if (pread(fd, &last, 1, sb.st_size - 1) != 1) {
+        errno = EIO;
+        return -1;
+    }
+
+    /* its end is written before the next line */
+
+    h->torn = last != '\n';
 
     return 0;
 }
 
 
-/* from here on lines go to this file */
-
+/*
+ * From here on lines go to this file.  If the floor, or the state, cannot say
+ * so then the log is no proof, as long as that can be written.
+ */
 static int
-mgr_hlog_on(mgr_server_t *s, int fd)
+mgr_hlog_on(mgr_server_t *s, mgr_hlog_t *h, int fd)
 {
     int          rc;
     struct stat  sb;
@@ -236,11 +265,20 @@ mgr_hlog_on(mgr_server_t *s, int fd)
 
     rc = ims_pool_log_on(s->pool, (uint64_t) sb.st_ino);
 
-    if (rc != IMS_POOL_OK) {
-        errno = rc == IMS_POOL_NOSPACE ? ENOSPC : EIO;
+    if (rc == IMS_POOL_OK) {
+        return 0;
     }
 
-    return rc == IMS_POOL_OK ? 0 : -1;
+    mgr_log(MGR_LOG_ALERT, "history log: %s; it would not end a hold, SIGHUP "
+            "begins anew", ims_pool_strerror(rc));
+
+    if (ims_pool_log_off(s->pool) != IMS_POOL_OK) {
+        h->broken = true;
+        errno = EIO;
+        return -1;
+    }
+
+    return 0;
 }
 
 
@@ -266,7 +304,7 @@ mgr_hlog_begin(mgr_server_t *s, char *err, size_t errlen)
 
             rc = ims_pool_log_off(s->pool);
 
-            if (rc == IMS_POOL_OK && mgr_hlog_on(s, h->fd) == -1) {
+            if (rc == IMS_POOL_OK && mgr_hlog_on(s, h, h->fd) == -1) {
                 rc = IMS_POOL_SYSTEM;
             }
         }
@@ -292,6 +330,15 @@ void
 mgr_hlog_started(mgr_server_t *s)
 {
     if (s->hlog == NULL || !s->hlog->sync) {
+        return;
+    }
+
+    /* of a database from elsewhere the log knows nothing: it begins anew */
+
+    if (ims_pool_log_complete(s->pool)
+        && mgr_hlog_on(s, s->hlog, s->hlog->fd) == -1)
+    {
+        mgr_batch_fatal(s, "the floor cannot be written");
         return;
     }
 
@@ -322,6 +369,11 @@ mgr_hlog_reopen(mgr_server_t *s)
     if (mgr_hlog_file(s, h) != 0) {
         mgr_log(MGR_LOG_ERR, "cannot open \"%s\" anew: %s; the old file is "
                 "written on", h->path, strerror(errno));
+
+        if (h->broken) {
+            mgr_batch_fatal(s, "the floor cannot be written");
+        }
+
         return;
     }
 
@@ -603,21 +655,28 @@ mgr_hlog_flush(mgr_server_t *s)
 
     lost = mgr_hlog_lost(s);
 
-    if (rc == 0 && lost == h->known) {
+    if (rc == -1 || lost != h->known) {
+        h->gap = true;
+        h->known = lost;
+    }
+
+    if (!h->gap) {
         ims_pool_log_synced(s->pool);
         return 0;
     }
 
-    h->known = lost;
+    if (ims_pool_log_complete(s->pool)) {
+        mgr_log(MGR_LOG_ALERT, "history log: it has gaps from here on, and "
+                "would not end a hold; SIGHUP begins anew");
 
-    if (!ims_pool_log_complete(s->pool)) {
-        return 0;
+        if (ims_pool_log_off(s->pool) != IMS_POOL_OK) {
+            return -1;
+        }
     }
 
-    mgr_log(MGR_LOG_ALERT, "history log: it has gaps from here on, and would "
-            "not end a hold; SIGHUP begins anew");
+    h->gap = false;
 
-    return ims_pool_log_off(s->pool) == IMS_POOL_OK ? 0 : -1;
+    return 0;
 }
 
 
@@ -634,7 +693,14 @@ mgr_hlog_write(mgr_server_t *s, mgr_hlog_t *h)
         return 0;
     }
 
-    n = write(h->fd, h->buf.p, h->buf.n);
+    n = -1;
+
+    /* glued to half a line the next one would be none, either */
+
+    if (!h->torn || write(h->fd, "\n", 1) == 1) {
+        h->torn = false;
+        n = write(h->fd, h->buf.p, h->buf.n);
+    }
 
     if (n != (ssize_t) h->buf.n) {
 
@@ -644,8 +710,8 @@ mgr_hlog_write(mgr_server_t *s, mgr_hlog_t *h)
             lines += h->buf.p[i] == '\n';
         }
 
-        if (n > 0 && write(h->fd, "\n", 1) != 1) {
-            /* still full */
+        if (n > 0) {
+            h->torn = write(h->fd, "\n", 1) != 1;
         }
 
         mgr_hlog_failed(s, h, lines);

@@ -2,10 +2,12 @@
  * Copyright (C) nginx-ims contributors
  *
  * The history log: a line of JSON for each lease that begins or ends, to a file
- * or to syslog.  It never holds up a lease: what cannot be written is counted.
+ * or to syslog.  What cannot be written is counted, and the lease is told all
+ * the same.
  *
  * Synced it is a proof of what was given (ims_pool_writer.h, "The log as a
- * proof"), until a line is lost.
+ * proof"), until a line is lost.  Then a lease waits for the disk, and is not
+ * told if neither its line nor the loss of it can be written.
  */
 
 #ifndef _MGR_HLOG_H_INCLUDED_

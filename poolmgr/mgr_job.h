@@ -68,6 +68,7 @@ struct mgr_job_s {
         } import;
 
         struct {
+            mgr_server_t         *server;
             ims_pool_replay_t    *replay;
             uint64_t              hold;     /* ms that it ends early */
         } replay;

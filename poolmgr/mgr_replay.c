@@ -47,7 +47,9 @@ mgr_cmd_replay_begin(mgr_call_t *call)
 
     replay = &call->server->replay;
 
-    if (replay->replay != NULL && replay->owner != call->conn->number) {
+    if (replay->ending || (replay->replay != NULL
+                           && replay->owner != call->conn->number))
+    {
         mgr_refuse(call, IMS_POOL_BUSY, 0);
         return;
     }
@@ -151,6 +153,13 @@ mgr_cmd_replay_end(mgr_call_t *call)
 
     s = call->server;
 
+    /* what is written now is not in a copy, and was not over in a backup */
+
+    if (s->copy != NULL || s->replay.ending) {
+        mgr_refuse(call, IMS_POOL_BUSY, 0);
+        return;
+    }
+
     if (ims_pool_replay_prove(s->replay.replay, s->pool) != IMS_POOL_OK) {
         mgr_replay_unproven(call);
         return;
@@ -164,8 +173,10 @@ mgr_cmd_replay_end(mgr_call_t *call)
     }
 
     job->cleanup = mgr_replay_cleanup;
+    job->u.replay.server = s;
     job->u.replay.replay = s->replay.replay;
     s->replay.replay = NULL;
+    s->replay.ending = true;
 
     call->job = job;
 }
@@ -430,4 +441,5 @@ static void
 mgr_replay_cleanup(mgr_job_t *job)
 {
     ims_pool_replay_close(job->u.replay.replay);
+    job->u.replay.server->replay.ending = false;
 }

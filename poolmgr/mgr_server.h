@@ -46,6 +46,7 @@ typedef struct {
 typedef struct {
     ims_pool_replay_t   *replay;
     uint64_t             owner;         /* number of the connection */
+    bool                 ending;        /* one is proven, and at work */
 } mgr_replay_t;
 
 struct mgr_conn_s {

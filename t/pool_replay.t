@@ -174,10 +174,11 @@ my $whole = slurp($log);
 my @all = split /^/, $whole;
 my ($at) = grep { $all[$_] =~ /"begin"/ && $all[$_] =~ /web-0005/ } 0 .. $#all;
 
-unproven('a copy', 'last file is not the log', spew($p->tmp() . '/copy',
-	$whole));
+unproven('a copy', 'missing: the log that was written',
+	spew($p->tmp() . '/copy', $whole));
 unproven('an older copy', 'missing: lease numbers', $old);
-unproven('another file', 'missing: the start', $0);
+unproven('an empty file', 'missing: the start', spew($p->tmp() . '/empty', ''));
+unproven('another file', 'line \d+ cannot be read', $0);
 unproven('no such file', 'No such file', "$log.none");
 
 spew($log, join '', @all[0 .. $at - 1, $at + 1 .. $#all]);
@@ -188,7 +189,18 @@ unproven('cut off', 'missing: lease numbers', $log);
 spew($log, join '', @all[0 .. $at - 1], substr($all[$at], 0, 40) . "\n",
 	@all[$at + 1 .. $#all]);
 unproven('half a line', 'missing: lease numbers', $log);
-like($err, qr/2 lines could not be read/, 'it is told');
+like($err, qr/2 half lines were passed over/, 'it is told');
+for (['a flipped bit', sub { s/"event"/"ewent"/ }],
+	['a flipped brace', sub { s/^\{/[/ }],
+	['no lease', sub { s/"lease":"/"lease":"x/ }],
+	['a later version', sub { s/"begin"/"began"/ }])
+{
+	my ($what, $how) = @$_;
+	my @bad = @all;
+	$how->() for $bad[$at];
+	spew($log, join '', @bad);
+	unproven($what, 'line ' . ($at + 1) . ' cannot be read', $log);
+}
 spew($log, join '', map { s/,"impi":.*\],/,/r } @all);
 unproven('no names', 'lease number 0000010000000002 has no names', $log);
 spew($log, join '', map { s/"run":"./"run":"x/r } @all);
