@@ -160,8 +160,8 @@ static const ctl_command_t  ctl_commands[] = {
 
     { "hold replay", "FILE ...", 1, 256, 0, ctl_hold_replay,
       "end a hold after lost commits, by the history log",
-      "FILEs are the logs since before the backup, the oldest first; the last\n"
-      "is the one that was written, and synced, when commits were lost.\n"
+      "FILEs are the logs since before the backup, the oldest first; one of\n"
+      "them is the one that was written when commits were lost, no copy of it.\n"
       "Unless they prove that no lease is missing nothing happens.\n"
       "Identities that were in use rest as long as the hold would have\n"
       "lasted; the others are given at once.\n" },

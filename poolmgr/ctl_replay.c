@@ -29,14 +29,15 @@ typedef struct {
     size_t          n;
     unsigned        lines;
     uint64_t        passed;             /* halves */
-    uint64_t        line;               /* number in the file */
     int             rc;
 } ctl_replay_t;
 
 
 static int ctl_replay_end(ctl_t *ctl);
-static int ctl_replay_call(ctl_t *ctl, const char *word, const char *arg);
+static int ctl_replay_call(ctl_t *ctl, const char *word, const char *inode,
+    const char *dev);
 static int ctl_replay_file(ctl_replay_t *r, const char *path);
+static void ctl_replay_lines(ctl_replay_t *r, FILE *f, const char *path);
 static bool ctl_replay_line(ctl_replay_t *r, const char *line, size_t n);
 static bool ctl_replay_event(ctl_replay_t *r, const json_t *o);
 static bool ctl_replay_begin(ctl_replay_t *r, const json_t *o);
@@ -64,7 +65,7 @@ ctl_hold_replay(ctl_t *ctl, unsigned argc, char **argv)
         return CTL_REFUSED;
     }
 
-    rc = ctl_replay_call(ctl, "BEGIN", NULL);
+    rc = ctl_replay_call(ctl, "BEGIN", NULL, NULL);
 
     for (i = 0; rc == CTL_OK && i < argc; i++) {
         rc = ctl_replay_file(&r, argv[i]);
@@ -108,16 +109,18 @@ ctl_replay_end(ctl_t *ctl)
 
 
 static int
-ctl_replay_call(ctl_t *ctl, const char *word, const char *arg)
+ctl_replay_call(ctl_t *ctl, const char *word, const char *inode,
+    const char *dev)
 {
-    const char  *args[3];
+    const char  *args[4];
     redisReply  *reply;
 
     args[0] = "REPLAY";
     args[1] = word;
-    args[2] = arg;
+    args[2] = inode;
+    args[3] = dev;
 
-    reply = ctl_call_z(ctl, arg ? 3 : 2, args);
+    reply = ctl_call_z(ctl, inode ? 4 : 2, args);
 
     if (reply == NULL) {
         return CTL_AWAY;
@@ -136,10 +139,8 @@ ctl_replay_call(ctl_t *ctl, const char *word, const char *arg)
 static int
 ctl_replay_file(ctl_replay_t *r, const char *path)
 {
-    char         *line, inode[24];
+    char          inode[24], dev[24];
     FILE         *f;
-    size_t        cap;
-    ssize_t       n;
     struct stat   sb;
 
     f = fopen(path, "re");
@@ -155,18 +156,35 @@ ctl_replay_file(ctl_replay_t *r, const char *path)
     }
 
     snprintf(inode, sizeof(inode), "%llu", (unsigned long long) sb.st_ino);
+    snprintf(dev, sizeof(dev), "%llu", (unsigned long long) sb.st_dev);
 
-    r->rc = ctl_replay_call(r->ctl, "FILE", inode);
+    r->rc = ctl_replay_call(r->ctl, "FILE", inode, dev);
+    ctl_replay_lines(r, f, path);
+    fclose(f);
+    ctl_replay_send(r);
+
+    return r->rc;
+}
+
+
+static void
+ctl_replay_lines(ctl_replay_t *r, FILE *f, const char *path)
+{
+    char      *line;
+    size_t     cap;
+    ssize_t    n;
+    uint64_t   no;
+
     line = NULL;
     cap = 0;
-    r->line = 0;
+    no = 0;
 
     while (r->rc == CTL_OK && (n = getline(&line, &cap, f)) > 0) {
-        r->line++;
+        no++;
 
         if (!ctl_replay_line(r, line, (size_t) n)) {
             ctl_error("\"%s\": line %llu cannot be read: nothing is proven",
-                      path, (unsigned long long) r->line);
+                      path, (unsigned long long) no);
             r->rc = CTL_REFUSED;
         }
     }
@@ -177,10 +195,6 @@ ctl_replay_file(ctl_replay_t *r, const char *path)
     }
 
     free(line);
-    fclose(f);
-    ctl_replay_send(r);
-
-    return r->rc;
 }
 
 

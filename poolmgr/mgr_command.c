@@ -85,7 +85,7 @@ static const mgr_command_t  mgr_commands[] = {
 
     { "HOLD", NULL, ADMIN, MGR_CMD_WRITE, 2, 2, mgr_cmd_hold },
     { "REPLAY", "BEGIN", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_replay_begin },
-    { "REPLAY", "FILE", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_replay_file },
+    { "REPLAY", "FILE", ADMIN, MGR_CMD_AFTER, 4, 4, mgr_cmd_replay_file },
     { "REPLAY", "LINES", ADMIN, MGR_CMD_AFTER, 3, 3, mgr_cmd_replay_lines },
     { "REPLAY", "END", ADMIN, MGR_CMD_AFTER, 2, 2, mgr_cmd_replay_end },
     { "CHECK", NULL, ADMIN, MGR_CMD_AFTER, 1, 1, mgr_cmd_check },

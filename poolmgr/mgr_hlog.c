@@ -384,6 +384,40 @@ mgr_hlog_reopen(mgr_server_t *s)
 
 
 void
+mgr_hlog_look(mgr_server_t *s)
+{
+    mgr_hlog_t   *h;
+    struct stat   sb;
+
+    h = s->hlog;
+
+    if (h == NULL || !h->sync || !ims_pool_log_complete(s->pool)
+        || (fstat(h->fd, &sb) == 0 && sb.st_nlink != 0))
+    {
+        return;
+    }
+
+    mgr_log(MGR_LOG_ALERT, "history log: \"%s\" was removed", h->path);
+    h->gap = true;
+
+    if (mgr_hlog_flush(s) == -1) {
+        mgr_batch_fatal(s, "the floor cannot be written");
+    }
+}
+
+
+bool
+mgr_hlog_alike(const mgr_server_t *s, uint64_t dev, uint64_t inode)
+{
+    struct stat  sb;
+
+    return s->hlog != NULL && s->hlog->fd != -1
+           && fstat(s->hlog->fd, &sb) == 0 && (uint64_t) sb.st_ino == inode
+           && (uint64_t) sb.st_dev != dev;
+}
+
+
+void
 mgr_hlog_close(mgr_server_t *s)
 {
     mgr_hlog_t  *h;

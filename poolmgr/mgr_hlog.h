@@ -37,6 +37,12 @@ bool mgr_hlog_is_file(const char *where);
 /* The file once more by its name: it may have been moved. */
 void mgr_hlog_reopen(mgr_server_t *s);
 
+/* From time to time: a file that was removed is written for nobody. */
+void mgr_hlog_look(mgr_server_t *s);
+
+/* A file with the number of the one that is written, but elsewhere. */
+bool mgr_hlog_alike(const mgr_server_t *s, uint64_t dev, uint64_t inode);
+
 /* Another environment follows. */
 void mgr_hlog_started(mgr_server_t *s);
 

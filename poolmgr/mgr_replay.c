@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "mgr_batch.h"
+#include "mgr_hlog.h"
 #include "mgr_job.h"
 #include "mgr_replay.h"
 
@@ -72,20 +73,28 @@ mgr_cmd_replay_begin(mgr_call_t *call)
 }
 
 
-/* REPLAY FILE <inode>: the lines that follow are of this file */
+/* REPLAY FILE <inode> <device>: the lines that follow are of this file */
 
 void
 mgr_cmd_replay_file(mgr_call_t *call)
 {
-    uint64_t  inode;
+    uint64_t  inode, dev;
 
     if (!mgr_replay_mine(call)) {
         return;
     }
 
-    if (!ims_str_u64(mgr_arg(call, 2), UINT64_MAX, &inode)) {
-        mgr_badarg(call, "the number of an inode");
+    if (!ims_str_u64(mgr_arg(call, 2), UINT64_MAX, &inode)
+        || !ims_str_u64(mgr_arg(call, 3), UINT64_MAX, &dev))
+    {
+        mgr_badarg(call, "the numbers of an inode and its device");
         return;
+    }
+
+    /* devices change their numbers, so only of a file that is open */
+
+    if (mgr_hlog_alike(call->server, dev, inode)) {
+        inode = 0;
     }
 
     if (ims_pool_replay_file(call->server->replay.replay, inode)

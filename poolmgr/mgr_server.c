@@ -673,6 +673,7 @@ mgr_on_tick(uv_timer_t *h)
     }
 
     mgr_batch_tick(s);
+    mgr_hlog_look(s);
     mgr_notify_alive(uv_now(s->loop));
 
     if (s->fatal) {

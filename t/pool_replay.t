@@ -174,6 +174,21 @@ my $whole = slurp($log);
 my @all = split /^/, $whole;
 my ($at) = grep { $all[$_] =~ /"begin"/ && $all[$_] =~ /web-0005/ } 0 .. $#all;
 
+{
+	my ($ino, $dev) = (stat $log)[1, 0];
+	my $c = $p->connect();
+	like($c->cmd('REPLAY', 'BEGIN'), qr/^\+OK/, 'replay');
+	like($c->cmd('REPLAY', 'FILE', $ino, $dev + 1), qr/^\+OK/,
+		'another file of this number');
+	$c->cmd('REPLAY', 'LINES', join '', map { $_->{event} eq 'begin'
+		? join("\t", 'B', $_->{lease}, $_->{impi}, @{$_->{impus}}) . "\n"
+		: $_->{event} eq 'end' ? ()
+		: join("\t", 'S', $_->{incarnation}, $_->{run}, $_->{last},
+			$_->{before} // ()) . "\n" } @l);
+	like($c->cmd('REPLAY', 'END'), qr/^-UNPROVEN missing: the log that was/,
+		'is not the log');
+}
+
 unproven('a copy', 'missing: the log that was written',
 	spew($p->tmp() . '/copy', $whole));
 unproven('an older copy', 'missing: lease numbers', $old);
@@ -281,9 +296,11 @@ is(ctl('restore', $backup, '--yes'), 0, 'restored');
 unproven('the last one', 'missing: ', $log);
 unproven('without the middle', 'missing: ', "$log.1", $log);
 unproven('in another order', 'missing: ', "$log.2", "$log.1", $log);
-unproven('the log not the last', 'missing: |not the log', "$log.1", "$log.2");
+unproven('the log not among them', 'missing: ', "$log.1", "$log.2");
 unproven('without the oldest', 'missing: ', "$log.2", $log);
-is(ctl('hold', 'replay', "$log.1", "$log.2", $log), 0, 'all of them');
+spew("$log.not", slurp($log));
+is(ctl('hold', 'replay', "$log.1", "$log.2", $log, "$log.not"), 0,
+	'all of them, and a copy');
 like($out, qr/"leases": "4"/, 'four leases');
 is_deeply([map { (got($_))[0] } qw/ a b c /], [6, 7, 'EXHAUSTED'],
 	'two were free');
@@ -294,7 +311,7 @@ is(ctl('backup', $backup), 0, 'backup');
 rename $log, "$log.3";
 got('alice');
 is(ctl('restore', $backup, '--yes'), 0, 'restored');
-unproven('not the others', 'not the log|missing', "$log.1", "$log.2");
+unproven('not the others', 'missing', "$log.1", "$log.2");
 is(ctl('hold', 'replay', "$log.3"), 0, 'that one is enough');
 
 # started without the option there is no proof; nor by another file, alone
@@ -314,7 +331,7 @@ unlike($p->log(), qr/AddressSanitizer|runtime error/, 'no sanitizer');
 
 # a log that fails
 
-my $fail;
+my ($fail, $lost);
 
 {
 	$p = ImsPool->new(idle => 1, args => ['--history-sync']);
@@ -356,6 +373,35 @@ $p->stop();
 }
 
 sleep 0.5 while (got('user1'))[0] eq 'HOLD';
+
+# half a line: the next one does not go on in it
+
+spew($fail, 'half');
+like((got('user-half'))[0], qr/^\d+$/, 'the lease is given');
+$p->cmd($p->release('web', 'user-half', $h->{lease}));
+like((got('user-half'))[0], qr/^\d+$/, 'and again');
+unlink $fail;
+$lost = info('history_lost');
+unlike(slurp($log), qr/\n\z/, 'half a line');
+$p->cmd($p->release('web', 'user-half', $h->{lease}));
+is(info('history_lost'), $lost, 'the next one is written');
+like(slurp($log), qr/\n\{[^\n]{9}\n\{[^\n]*"end"[^\n]*\}\n\z/, 'whole');
+
+kill 'HUP', $p->pid();
+for (1 .. 100) { last if info('history_complete'); sleep 0.05; }
+
+# removed under the daemon: nobody will ever read it
+
+is(info('history_complete'), 1, 'complete');
+unlink $log;
+for (1 .. 100) { last unless info('history_complete'); sleep 0.1; }
+is(info('history_complete'), 0, 'removed, and not complete');
+like($p->log(), qr/\[alert\] \d+: history log: "[^"]*" was removed/, 'told');
+kill 'HUP', $p->pid();
+for (1 .. 100) { last if info('history_complete'); sleep 0.05; }
+is(info('history_complete'), 1, 'SIGHUP begins anew');
+ok(-s $log, 'with a file');
+
 is(ctl('backup', $backup), 0, 'backup');
 spew($fail, 'sync floor');
 like(acquire('user2')->{error}, qr/^-UNKNOWN/, 'nothing is told');
@@ -388,7 +434,14 @@ for (1 .. 200) {
 $p->stop('KILL');
 unlink $fail;
 unlike(slurp($log), qr/0000000000000001"[^\n]*\n\z/, 'no line');
-$p->start();
+my $slow = $p->tmp() . '/slow';
+
+{
+	local $ENV{LD_PRELOAD} = ims_shim($p->tmp(), 'slow_copy');
+	local $ENV{SLOW_COPY} = $slow;
+	$p->start();
+}
+
 ok(got('user3'), 'the lease is there');
 my $late = $h->{lease};
 is(scalar(grep { ($_->{lease} // '') eq $late } lines($log)), 1,
@@ -396,9 +449,39 @@ is(scalar(grep { ($_->{lease} // '') eq $late } lines($log)), 1,
 cmp_ok(scalar(grep { ($_->{lease} // '') eq $lease } lines($log)), '>=', 1,
 	'that of the other, too, once more perhaps');
 is(ctl('restore', $backup, '--yes'), 0, 'restored');
+
+# not beside a copy, which would not know of it
+
+spew($slow, '');
+$c = $p->connect();
+$c->send('BACKUP', $p->tmp() . '/slow.mdb');
+for (1 .. 100) { last if $p->cmd('INFO') =~ /^copy:backup/m; sleep 0.05; }
+is(ctl('hold', 'replay', $log), 1, 'a backup is under way');
+like($err, qr/BUSY/, 'why');
+is((got('nobody'))[0], 'HOLD', 'the hold goes on');
+unlink $slow;
+for (1 .. 100) { last if $p->cmd('INFO') =~ /^copy:none/m; sleep 0.05; }
 is(ctl('hold', 'replay', $log), 0, 'they prove it');
 like($out, qr/"leases": "2"/, 'both');
+
+# half a line of the last process
+
+$p->stop();
+spew($log, slurp($log) . '{"event":"be');
+$p->start();
+is((lines($log))[-1]{event}, 'start', 'a line of its own');
 $p->stop();
 unlike($p->log(), qr/AddressSanitizer|runtime error/, 'no sanitizer');
+
+# what cannot be read again is no log
+
+my $none = $p->tmp() . '/none';
+mkdir $none, 0750;
+system('mkfifo', "$none/history.log");
+open my $fifo, '+<', "$none/history.log" or die;
+$p->{args} = ['--history-sync', '--history', "$none/history.log"];
+is(eval { $p->start(); 1 }, undef, 'a pipe');
+like($p->log(), qr/\[emerg\] \d+: cannot write "[^"]*none\/history\.log"/,
+	'its name');
 
 done_testing();

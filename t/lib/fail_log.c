@@ -3,8 +3,8 @@
  *
  * To be preloaded: as long as the file named by FAIL_LOG exists the history log
  * fails, by what is in that file: "write" and "sync" do, as on a full or dying
- * disk, "floor" cannot be written, and "stop" stops the process before a line
- * is written.
+ * disk, "half" writes ten bytes of a line and then no more, "floor" cannot be
+ * written, and "stop" stops the process before a line is written.
  */
 
 #include <dlfcn.h>
@@ -67,7 +67,10 @@ write(int fd, const void *p, size_t n)
             raise(SIGSTOP);
         }
 
-        if (wanted("write")) {
+        if (wanted("half") && n > 10) {
+            n = 10;
+
+        } else if (wanted("write") || wanted("half")) {
             errno = ENOSPC;
             return -1;
         }
