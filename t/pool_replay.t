@@ -414,6 +414,28 @@ $p->start();
 ok(got('user2'), 'given now');
 my $lease = $h->{lease};
 
+# nor is another file written, whose number the floor has not
+
+$p->stop();
+
+{
+	local $ENV{LD_PRELOAD} = ims_shim($p->tmp(), 'fail_log');
+	local $ENV{FAIL_LOG} = $fail;
+	$p->start();
+}
+
+rename $log, "$log.1";
+spew($fail, 'floor');
+kill 'HUP', $p->pid();
+waitpid $p->pid(), 0;
+is($? >> 8, 3, 'the daemon leaves at SIGHUP, too');
+like($p->log(), qr/\[emerg\] \d+: the floor cannot be written/, 'why');
+unlink $fail;
+rename "$log.1", $log;
+delete $p->{pid};
+$p->start();
+is(info('history_complete'), 1, 'it goes on where it was');
+
 # killed between the commit and the line: the next start writes it
 
 $p->stop();

@@ -346,6 +346,12 @@ pm_log_begin(ims_pool_writer_t *pool)
 
     if (rc == IMS_POOL_OK) {
         rc = ims_pool_log_late(pool);
+
+        if (rc == IMS_POOL_INTERNAL) {
+            /* some began and ended in one batch */
+            rc = ims_pool_log_off(pool);
+            rc = rc == IMS_POOL_OK ? ims_pool_log_on(pool, 1) : rc;
+        }
     }
 
     if (rc == IMS_POOL_OK && pm_here->nlog < PM_LOG) {
