@@ -23,6 +23,8 @@ typedef struct {
 
 
 static int ims_pool_log_anew(ims_pool_writer_t *w, uint64_t inode);
+static int ims_pool_late_read(ims_pool_writer_t *w, ims_pool_late_t *late,
+    uint64_t **wall);
 static bool ims_pool_late_all(const ims_pool_writer_t *w, size_t n);
 static int ims_pool_late_find(ims_pool_writer_t *w, MDB_txn *txn,
     ims_pool_late_t *late);
@@ -129,38 +131,27 @@ ims_pool_log_start(const ims_pool_writer_t *w, ims_pool_log_start_t *start)
 int
 ims_pool_log_late(ims_pool_writer_t *w)
 {
-    int                 rc;
-    size_t              i;
-    uint64_t           *wall;
-    ims_pool_late_t     late;
-    ims_pool_reader_t  *r;
+    int              rc;
+    bool             all;
+    size_t           i;
+    uint64_t        *wall;
+    ims_pool_late_t  late;
 
     if (w->floor.logged == 0 || w->committed.begun <= w->lined) {
         return IMS_POOL_OK;
     }
 
-    r = w->reader;
     wall = NULL;
     memset(&late, 0, sizeof(late));
 
-    rc = ims_pool_snap(r);
+    rc = ims_pool_snap(w->reader);
 
     if (rc == IMS_POOL_OK) {
-
-        rc = ims_pool_late_find(w, r->txn, &late);
-
-        if (rc == IMS_POOL_OK) {
-            wall = calloc(late.n + 1, sizeof(uint64_t));
-            rc = wall == NULL || !ims_pool_late_all(w, late.n)
-                 ? IMS_POOL_INTERNAL : IMS_POOL_OK;
-        }
-
-        for (i = 0; rc == IMS_POOL_OK && i < late.n; i++) {
-            wall[i] = ims_pool_wall_at(r->txn, r->dbi, late.rec[i].start);
-        }
-
-        ims_pool_unsnap(r);
+        rc = ims_pool_late_read(w, &late, &wall);
+        ims_pool_unsnap(w->reader);
     }
+
+    all = ims_pool_late_all(w, late.n);
 
     for (i = 0; rc == IMS_POOL_OK && i < late.n; i++) {
         ims_pool_event_late(w, &late.rec[i], wall[i]);
@@ -169,7 +160,38 @@ ims_pool_log_late(ims_pool_writer_t *w)
     free(wall);
     free(late.rec);
 
-    return rc;
+    return rc == IMS_POOL_OK && !all ? IMS_POOL_INTERNAL : rc;
+}
+
+
+/* and the wall times of their starts */
+
+static int
+ims_pool_late_read(ims_pool_writer_t *w, ims_pool_late_t *late,
+    uint64_t **wall)
+{
+    int                 rc;
+    size_t              i;
+    ims_pool_reader_t  *r;
+
+    r = w->reader;
+    rc = ims_pool_late_find(w, r->txn, late);
+
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    *wall = calloc(late->n + 1, sizeof(uint64_t));
+
+    if (*wall == NULL) {
+        return IMS_POOL_INTERNAL;
+    }
+
+    for (i = 0; i < late->n; i++) {
+        (*wall)[i] = ims_pool_wall_at(r->txn, r->dbi, late->rec[i].start);
+    }
+
+    return IMS_POOL_OK;
 }
 
 

@@ -50,7 +50,8 @@ typedef struct {
  *
  * How the numbers of leases stand to each other:
  *
- *   state.lined <= w->lined, state.begun <= state.last_lease, begun <= mark
+ *   state.lined <= w->lined <= state.last_lease, state.begun <= last_lease,
+ *   and no lease is above mark
  *
  * last_lease moves with each lease, and with each start to the first number of
  * its incarnation; begun with each lease, and with a start that lost commits,
@@ -60,8 +61,8 @@ typedef struct {
  * are on the disk, before they are told; the state has it with the next
  * commit.  So what is above lined is at most one batch, or what a killed
  * process left, and what is told is never above mark, nor above begun of the
- * newest commit.  mark less a step was begun, or is the first number of an
- * incarnation whose start has its line.
+ * newest commit.  mark less a step was begun, or is `logged`, or the first
+ * number of an incarnation whose start has its line.
  */
 typedef struct {
     uint64_t  incarnation;

@@ -65,6 +65,18 @@ sub spew {
 sub lines { return map { eval { decode_json($_) } // () } split /\n/,
 	slurp($_[0]); }
 
+# what ims-poolctl makes of them
+
+sub words {
+	my ($file) = @_;
+	return join '', map { join("\t", @$_) . "\n" } map {
+		$_->{event} eq 'begin'
+			? ['B', $_->{lease}, $_->{impi}, @{$_->{impus}}]
+			: $_->{event} eq 'end' ? ()
+			: ['S', $_->{incarnation}, $_->{run}, $_->{last},
+				$_->{before} // ()] } lines($file);
+}
+
 sub unproven {
 	my ($what, $re, @files) = @_;
 	is(ctl('hold', 'replay', @files), 1, "$what: refused");
@@ -180,11 +192,7 @@ my ($at) = grep { $all[$_] =~ /"begin"/ && $all[$_] =~ /web-0005/ } 0 .. $#all;
 	like($c->cmd('REPLAY', 'BEGIN'), qr/^\+OK/, 'replay');
 	like($c->cmd('REPLAY', 'FILE', $ino, $dev + 1), qr/^\+OK/,
 		'another file of this number');
-	$c->cmd('REPLAY', 'LINES', join '', map { $_->{event} eq 'begin'
-		? join("\t", 'B', $_->{lease}, $_->{impi}, @{$_->{impus}}) . "\n"
-		: $_->{event} eq 'end' ? ()
-		: join("\t", 'S', $_->{incarnation}, $_->{run}, $_->{last},
-			$_->{before} // ()) . "\n" } @l);
+	$c->cmd('REPLAY', 'LINES', words($log));
 	like($c->cmd('REPLAY', 'END'), qr/^-UNPROVEN missing: the log that was/,
 		'is not the log');
 }
@@ -483,8 +491,20 @@ like($err, qr/BUSY/, 'why');
 is((got('nobody'))[0], 'HOLD', 'the hold goes on');
 unlink $slow;
 for (1 .. 100) { last if $p->cmd('INFO') =~ /^copy:none/m; sleep 0.05; }
-is(ctl('hold', 'replay', $log), 0, 'they prove it');
-like($out, qr/"leases": "2"/, 'both');
+
+# nor beside another
+
+my $d = $p->connect();
+like($d->cmd('REPLAY', 'BEGIN'), qr/^\+OK/, 'replay');
+like($d->cmd('REPLAY', 'FILE', (stat $log)[1, 0]), qr/^\+OK/, 'this file');
+like($d->cmd('REPLAY', 'LINES', words($log)), qr/^\+OK/, 'its lines');
+$c = $p->connect();
+kill 'STOP', $p->pid();
+$d->send('REPLAY', 'END');
+$c->send('REPLAY', 'BEGIN');
+kill 'CONT', $p->pid();
+like($c->recv(), qr/^-BUSY/, 'another one while it is worked off');
+is($p->hash($d->recv())->{leases}, 2, 'they prove it, both');
 
 # half a line of the last process
 

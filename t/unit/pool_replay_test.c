@@ -1227,6 +1227,7 @@ test_late_same(void **state)
     assert_int_equal(ims_pool_log_on(f.w, INODE), IMS_POOL_OK);
     assert_int_equal(ims_pool_events(f.w, on_event, NULL, false), 0);
     assert_int_equal(ims_pool_log_late(f.w), IMS_POOL_INTERNAL);
+    assert_int_equal(lines[nlines - 1].lease, h.lease);
 
     /* so it begins anew, and the next backup is one again */
 
