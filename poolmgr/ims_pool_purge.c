@@ -66,6 +66,8 @@ static int ims_pool_purge_feed(ims_pool_writer_t *w);
 static void ims_pool_purge_expire(ims_pool_writer_t *w);
 static int ims_pool_purge_rest(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     const ims_pool_head_t *h);
+static bool ims_pool_purge_replayed(const ims_pool_writer_t *w,
+    const ims_pool_rec_t *rec);
 static bool ims_pool_purge_due(ims_pool_writer_t *w,
     const ims_pool_purge_end_t *end, const ims_pool_t *pool,
     ims_pool_rec_t *rec);
@@ -500,10 +502,9 @@ ims_pool_purge_walk(ims_pool_writer_t *w, ims_pool_purge_may_pt may, void *ctx,
         return IMS_POOL_MORE;
     }
 
-    /* one that had run out before is no early end, but if a replay holds it */
+    /* one that had run out before is no early end */
 
-    if (!ims_pool_w_held(w, &rec)
-        && !(w->state.hold_rest > w->now && rec.rest >= w->state.hold_rest)
+    if (!ims_pool_w_held(w, &rec) && !ims_pool_purge_replayed(w, &rec)
         && (ims_pool_fenced_at(w->txn, w->dbi, rec.pool, rec.lease, &fenced)
             != IMS_POOL_OK || fenced >= rec.end))
     {
@@ -628,6 +629,20 @@ ims_pool_purge_rest(ims_pool_writer_t *w, ims_pool_rec_t *rec,
     rc = ims_pool_w_avail_place(w, rec, rec->flags);
 
     return rc == IMS_POOL_OK ? ims_pool_w_put_rec(w, rec) : rc;
+}
+
+
+/* held on by a replay: the lease ended with the lost commits, at the latest */
+
+static bool
+ims_pool_purge_replayed(const ims_pool_writer_t *w, const ims_pool_rec_t *rec)
+{
+    const ims_pool_state_t  *s;
+
+    s = &w->state;
+
+    return s->hold_rest > w->now && rec->rest >= s->hold_rest
+           && rec->lease >> IMS_POOL_LEASE_BITS < s->hold_inc;
 }
 
 

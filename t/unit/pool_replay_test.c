@@ -1799,14 +1799,17 @@ test_failed_lost_start(void **state)
 }
 
 
-/* what a replay holds is purged as what a hold holds */
-
+/*
+ * What a replay holds is purged as what a hold holds; but not what was given
+ * after it and has run out, however long it rests.
+ */
 static void
 test_purge_after(void **state)
 {
+    uint64_t             fence;
     unsigned             n, found;
     fixture_t            f;
-    ims_pool_grant_t     a, r, b;
+    ims_pool_grant_t     a, r, b, g;
     ims_pool_purge_t     job;
     ims_pool_spec_t      spec;
     ims_pool_replayed_t  done;
@@ -1818,18 +1821,30 @@ test_purge_after(void **state)
     spec.name = IMS_STR("web");
     spec.purge = 1;
     spec.has_purge = true;
+    spec.delay = 10000;
+    spec.margin = 350000;
+    spec.ttl = 300000;
     restore(&f, 0);
     begin(&f);
     assert_int_equal(ims_pool_alter(f.w, &spec), 0);
     commit(&f);
     assert_int_equal(replay(&f, &done), IMS_POOL_OK);
     assert_int_equal(done.held, 3);
+    f.v.boottime += 50000;
+    assert_int_equal(lease(&f, "dave", &g), IMS_POOL_OK);
+    f.v.boottime += g.end - ims_pool_now(f.w) + 1;
+    tick(&f);
+    assert_true(look(&f, g.ident).rec.rest > done.until);
+    begin(&f);
+    assert_int_equal(ims_pool_revoke_pool(f.w, IMS_STR("web"), &fence), 0);
+    commit(&f);
     fixture_close(&f);
     fixture_open(&f);
     log_start(&f);
-    f.v.boottime += 70000;
+    f.v.boottime += 95000;
+    assert_true(ims_pool_now(f.w) + 20000 < done.until);
 
-    for (n = 0, found = 0; n < 6; n++) {
+    for (n = 0, found = 0; n < 8; n++) {
         begin(&f);
 
         if (ims_pool_purge_next(f.w, any, NULL, &job) == IMS_POOL_OK) {
