@@ -396,6 +396,44 @@ look(fixture_t *f, uint64_t ident)
 }
 
 
+/* what ims_pool_check_lease() says of a lease that was granted */
+
+static inline ims_pool_lapse_e
+lapse(fixture_t *f, const ims_pool_grant_t *g, uint64_t sid)
+{
+    ims_pool_look_t  l;
+
+    l = look(f, g->ident);
+
+    return ims_pool_check_lease(&l, g->lease, sid, g->holder, l.pt, NULL);
+}
+
+
+/* housekeeping: one turn, and all there is to do */
+
+static inline void
+tick(fixture_t *f)
+{
+    begin(f);
+    assert_true(ims_pool_tick(f->w) >= 0);
+    commit(f);
+}
+
+
+static inline void
+ticks(fixture_t *f)
+{
+    int  rc;
+
+    do {
+        begin(f);
+        rc = ims_pool_tick(f->w);
+        assert_true(rc >= 0);
+        commit(f);
+    } while (rc == IMS_POOL_MORE);
+}
+
+
 static void
 fault_print(void *ctx, ims_pool_fault_e fault, uint64_t ident)
 {

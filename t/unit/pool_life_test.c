@@ -50,20 +50,6 @@ removed(fixture_t *f, const char *name, bool *ended)
 }
 
 
-static void
-tick(fixture_t *f)
-{
-    int  rc;
-
-    do {
-        begin(f);
-        rc = ims_pool_tick(f->w);
-        assert_true(rc >= 0);
-        commit(f);
-    } while (rc == IMS_POOL_MORE);
-}
-
-
 static int
 add(fixture_t *f, const char *pool, const char *impi, const char *impu,
     uint64_t *ident)
@@ -331,7 +317,7 @@ test_remove(void **state)
                                      ims_pool_now(f.w) + 200000, &alert), 0);
     commit(&f);
     f.v.boottime += 100000;
-    tick(&f);
+    ticks(&f);
     assert_true(is_known(&f, "sip:web-000001@ims.example"));
     assert_int_equal(add(&f, "other", "new@ims.example",
                          "sip:web-000001@ims.example", &ident),
@@ -345,7 +331,7 @@ test_remove(void **state)
                          "sip:web-000001@ims.example", &ident), IMS_POOL_OK);
     assert_int_not_equal(ident, a.ident);
     check_clean(&f);
-    tick(&f);
+    ticks(&f);
     assert_int_equal(ims_pool_by_impi(ims_pool_writer_reader(f.w),
                                       IMS_STR("web-000001@ims.example"),
                                       &ident), IMS_POOL_NOTFOUND);
@@ -355,7 +341,7 @@ test_remove(void **state)
 
     assert_int_equal(removed(&f, "new@ims.example", &ended), 0);
     assert_false(ended);
-    tick(&f);
+    ticks(&f);
     assert_false(is_known(&f, "sip:web-000001@ims.example"));
     check_clean(&f);
 
@@ -365,7 +351,7 @@ test_remove(void **state)
     assert_int_equal(disable(&f, "web-000007@ims.example", false), 0);
     assert_int_equal(removed(&f, "web-000007@ims.example", &ended), 0);
     check_clean(&f);
-    tick(&f);
+    ticks(&f);
     assert_false(is_known(&f, "sip:web-000007@ims.example"));
     check_clean(&f);
 
@@ -480,18 +466,18 @@ test_drop(void **state)
 
     fixture_close(&f);
     fixture_open(&f);
-    tick(&f);
+    ticks(&f);
     check_clean(&f);
 
     /* all but the one that rests are gone */
 
-    tick(&f);
+    ticks(&f);
     assert_int_equal(ims_pool_get(f.w, IMS_STR("web"), &pool), IMS_POOL_OK);
     assert_int_equal(pool.head.identities, 1);
     assert_true(is_known(&f, "sip:web-000001@ims.example"));
     f.v.boottime += 700000;
-    tick(&f);
-    tick(&f);
+    ticks(&f);
+    ticks(&f);
     assert_int_equal(ims_pool_get(f.w, IMS_STR("web"), &pool),
                      IMS_POOL_NOPOOL);
     check_clean(&f);

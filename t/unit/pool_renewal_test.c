@@ -12,17 +12,6 @@
 #define LINGER  94000
 
 
-static ims_pool_lapse_e
-lapse(fixture_t *f, const ims_pool_grant_t *g, uint64_t sid)
-{
-    ims_pool_look_t  l;
-
-    l = look(f, g->ident);
-
-    return ims_pool_check_lease(&l, g->lease, sid, g->holder, l.pt, NULL);
-}
-
-
 /* the record as its row has it */
 
 static ims_pool_rec_t
@@ -54,15 +43,6 @@ rows(fixture_t *f)
     ims_pool_unsnap(r);
 
     return st.ms_entries;
-}
-
-
-static void
-tick(fixture_t *f)
-{
-    begin(f);
-    assert_true(ims_pool_tick(f->w) >= 0);
-    commit(f);
 }
 
 

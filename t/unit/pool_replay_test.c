@@ -129,15 +129,6 @@ lease(fixture_t *f, const char *user, ims_pool_grant_t *g)
 
 
 static void
-tick(fixture_t *f)
-{
-    begin(f);
-    assert_true(ims_pool_tick(f->w) >= 0);
-    commit(f);
-}
-
-
-static void
 end(fixture_t *f, const char *user, const ims_pool_grant_t *g)
 {
     assert_int_equal(release(f, user, 1, g->ident, g->lease), IMS_POOL_OK);

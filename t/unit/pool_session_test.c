@@ -31,17 +31,6 @@ heard(fixture_t *f)
 }
 
 
-static ims_pool_lapse_e
-lapse(fixture_t *f, const ims_pool_grant_t *g, uint64_t sid)
-{
-    ims_pool_look_t  l;
-
-    l = look(f, g->ident);
-
-    return ims_pool_check_lease(&l, g->lease, sid, g->holder, l.pt, NULL);
-}
-
-
 static void
 test_four(void **state)
 {
