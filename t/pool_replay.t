@@ -499,6 +499,7 @@ like($d->cmd('REPLAY', 'BEGIN'), qr/^\+OK/, 'replay');
 like($d->cmd('REPLAY', 'FILE', (stat $log)[1, 0]), qr/^\+OK/, 'this file');
 like($d->cmd('REPLAY', 'LINES', words($log)), qr/^\+OK/, 'its lines');
 $c = $p->connect();
+is($c->cmd('PING'), '+PONG', 'who is there already');
 kill 'STOP', $p->pid();
 $d->send('REPLAY', 'END');
 $c->send('REPLAY', 'BEGIN');

@@ -35,7 +35,7 @@ sub registered {
         'Service-Route: ' . service_route(),
         'P-Associated-URI: ' . ($o{associated} // "<$c->{id}{impu}>") ]);
 
-    my $answer = $c->answer();
+    my $answer = $c->status_answer();
     die "not registered: " . ($answer ? $answer->{status} : 'silence') . "\n"
         unless $answer && $answer->{status} == 200;
 

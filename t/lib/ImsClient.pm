@@ -100,7 +100,26 @@ sub send {
 sub answer {
     my ($self, $seconds) = @_;
 
+    return shift @{$self->{early}} if @{$self->{early} // []};
     return sip_parse($self->{ws}->recv($seconds // 5));
+}
+
+
+# the same, but requests that come before a response are for later: a request
+# that has waited for the flow may be faster than the 200 of its REGISTER
+
+sub status_answer {
+    my ($self, $seconds) = @_;
+    my ($answer, @early);
+
+    while ($answer = $self->answer($seconds)) {
+        last if defined $answer->{status};
+        push @early, $answer;
+    }
+
+    push @{$self->{early}}, @early;
+
+    return $answer;
 }
 
 
@@ -116,7 +135,7 @@ sub registered {
         or die "REGISTER did not reach the core\n";
     $core->reply($link, $m, 200, 'OK');
 
-    return ($m, $link, $self->answer());
+    return ($m, $link, $self->status_answer());
 }
 
 
