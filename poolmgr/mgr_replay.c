@@ -321,29 +321,12 @@ mgr_replay_start(mgr_call_t *call, const ims_str_t *word, unsigned n)
 }
 
 
+/* 64 bits as the log has them */
+
 static bool
 mgr_replay_hex(ims_str_t word, uint64_t *v)
 {
-    size_t   i;
-    uint8_t  ch;
-
-    *v = 0;
-
-    for (i = 0; i < word.n; i++) {
-        ch = word.p[i];
-
-        if (ch >= '0' && ch <= '9') {
-            *v = *v << 4 | (uint64_t) (ch - '0');
-
-        } else if (ch >= 'a' && ch <= 'f') {
-            *v = *v << 4 | (uint64_t) (ch - 'a' + 10);
-
-        } else {
-            return false;
-        }
-    }
-
-    return word.n == 16;
+    return word.n == 16 && ims_hex_u64(word, v);
 }
 
 
