@@ -113,6 +113,9 @@ redisReply *ctl_reply(ctl_t *ctl);
 /* Is it an error?  Then it is printed for people, and freed. */
 bool ctl_refused(ctl_t *ctl, redisReply *reply);
 
+/* ctl_admin.c: a command whose answer is names and values, to be printed. */
+int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
+
 /* "ims-poolctl: ..." to standard error */
 void ctl_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -16,7 +16,6 @@ static int ctl_pool_spec(ctl_t *ctl, const char **args, unsigned n,
     const char *done);
 static int ctl_done(ctl_t *ctl, const char **args, unsigned n,
     const char *done);
-static int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
 static int ctl_table(ctl_t *ctl, const char **args, unsigned n,
     const char *const *columns);
 static int ctl_walk(ctl_t *ctl, const char **args, unsigned n, unsigned argc,
@@ -119,7 +118,7 @@ ctl_done(ctl_t *ctl, const char **args, unsigned n, const char *done)
 }
 
 
-static int
+int
 ctl_pairs(ctl_t *ctl, const char **args, unsigned n)
 {
     redisReply  *reply;

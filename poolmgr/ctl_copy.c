@@ -58,7 +58,6 @@ ctl_copy(ctl_t *ctl, const char *word, const char *path)
 {
     char             full[PATH_MAX + 256];
     const char      *args[2];
-    redisReply      *reply;
     struct timeval   tv;
 
     args[0] = word;
@@ -75,20 +74,7 @@ ctl_copy(ctl_t *ctl, const char *word, const char *path)
         redisSetTimeout(ctl->redis, tv);
     }
 
-    reply = ctl_call_z(ctl, path ? 2 : 1, args);
-
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
-    }
-
-    ctl_out_pairs(ctl, reply);
-    freeReplyObject(reply);
-
-    return CTL_OK;
+    return ctl_pairs(ctl, args, path ? 2 : 1);
 }
 
 

@@ -86,25 +86,11 @@ static int
 ctl_replay_end(ctl_t *ctl)
 {
     const char  *args[2];
-    redisReply  *reply;
 
     args[0] = "REPLAY";
     args[1] = "END";
 
-    reply = ctl_call_z(ctl, 2, args);
-
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
-    }
-
-    ctl_out_pairs(ctl, reply);
-    freeReplyObject(reply);
-
-    return CTL_OK;
+    return ctl_pairs(ctl, args, 2);
 }
 
 
