@@ -12,11 +12,13 @@
 struct ngx_http_ims_pool_s {
     ims_pool_reader_t  *reader;
     ngx_event_t         event;      /* each ims_lease_check */
-    ngx_connection_t    dummy;      /* the event's data, for debug logging */
+    ngx_event_t         turn;       /* posted: the end of this turn */
+    ngx_connection_t    dummy;      /* the events' data, for debug logging */
     int                 failure;    /* what was logged last */
 };
 
 
+static void ngx_http_ims_pool_turn_end(ngx_event_t *ev);
 static void ngx_http_ims_pool_timer(ngx_event_t *ev);
 static void ngx_http_ims_pool_open(ngx_http_ims_worker_t *w);
 static void ngx_http_ims_pool_lost(ngx_http_ims_worker_t *w, int rc);
@@ -45,6 +47,10 @@ ngx_http_ims_pool_init(ngx_http_ims_worker_t *w)
     pool->event.log = w->log;
     pool->event.cancelable = 1;
 
+    pool->turn.handler = ngx_http_ims_pool_turn_end;
+    pool->turn.data = &pool->dummy;
+    pool->turn.log = w->log;
+
     ngx_http_ims_pool_open(w);
     ngx_add_timer(&pool->event, w->main->lease_check);
 
@@ -62,10 +68,43 @@ ngx_http_ims_pool_exit(ngx_http_ims_worker_t *w)
 }
 
 
+/*
+ * Whoever asks for the reader is going to look: from the first time of a turn
+ * of the event loop until its posted events are done, one snapshot is enough
+ * for all.  A worker that exits calls handlers outside of a turn, too, and may
+ * wait with such an event posted.
+ */
+
 ims_pool_reader_t *
 ngx_http_ims_pool_reader(ngx_http_ims_worker_t *w)
 {
-    return w->pool ? w->pool->reader : NULL;
+    ngx_http_ims_pool_t  *pool;
+
+    pool = w->pool;
+
+    if (pool == NULL || pool->reader == NULL) {
+        return NULL;
+    }
+
+    if (!pool->turn.posted && !ngx_exiting) {
+        ims_pool_turn_begin(pool->reader);
+        ngx_post_event(&pool->turn, &ngx_posted_events);
+    }
+
+    return pool->reader;
+}
+
+
+static void
+ngx_http_ims_pool_turn_end(ngx_event_t *ev)
+{
+    ngx_http_ims_pool_t  *pool;
+
+    pool = ngx_http_ims_worker->pool;
+
+    if (pool->reader) {
+        ims_pool_turn_end(pool->reader);
+    }
 }
 
 

@@ -562,8 +562,21 @@ uint64_t ims_pool_pt(const ims_pool_reader_t *r);
 
 
 /*
- * Look at one identity: one fresh snapshot, record and pool and state, copied,
- * CRCs and keys checked.  Allocates nothing, waits for nobody.
+ * A turn of an event loop: between begin and end, all that is read shares a
+ * snapshot for as long as nobody commits.  What a look tells is as new as
+ * without; it is a quarter cheaper, for no snapshot is taken.
+ *
+ * End it before the process waits for anything: LMDB reuses no page while a
+ * snapshot from before is kept, and the file grows.  Both may be called at any
+ * time; neither fails.
+ */
+void ims_pool_turn_begin(ims_pool_reader_t *r);
+void ims_pool_turn_end(ims_pool_reader_t *r);
+
+
+/*
+ * Look at one identity: one snapshot, the newest; record and pool and state,
+ * copied, CRCs and keys checked.  Allocates nothing, waits for nobody.
  *
  * Returns IMS_POOL_OK, _NOTFOUND (no such identity), _REOPEN, _UNKNOWN.
  * out is defined after IMS_POOL_OK only.

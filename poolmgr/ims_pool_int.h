@@ -406,8 +406,8 @@ typedef struct {
 
 struct ims_pool_reader_s {
     MDB_env                 *env;
-    MDB_txn                 *txn;       /* reset between two uses */
-    MDB_cursor              *records;   /* renewed for each */
+    MDB_txn                 *txn;       /* reset between two uses, or turns */
+    MDB_cursor              *records;   /* renewed for each snapshot */
     MDB_dbi                  dbi[IMS_POOL_TREES];
     const ims_pool_clock_t  *clock;
 
@@ -428,6 +428,9 @@ struct ims_pool_reader_s {
     ino_t                    ino;
 
     unsigned                 borrowed:1;        /* env is the writer's */
+    unsigned                 turn:1;    /* uses of the same turn follow */
+    unsigned                 kept:1;    /* txn is not reset, for them */
+    unsigned                 bound:1;   /* records is a cursor of txn */
 
     ims_pool_seen_t          pools[IMS_POOL_SEEN];
     ims_pool_feed_row_t      feed[IMS_POOL_FEED_MAX];
@@ -441,7 +444,10 @@ int ims_pool_reader_borrow(ims_pool_reader_t **rp, MDB_env *env,
     const MDB_dbi *dbi, const ims_pool_clock_t *clock,
     ims_pool_recent_t *recent);
 
-/* A snapshot, and giving it back.  Between them r->txn may be read. */
+/*
+ * The newest snapshot, and giving it back, or keeping it for the next use of a
+ * turn.  Between them r->txn may be read.
+ */
 int ims_pool_snap(ims_pool_reader_t *r);
 void ims_pool_unsnap(ims_pool_reader_t *r);
 

@@ -2,8 +2,8 @@
  * Copyright (C) nginx-ims contributors
  *
  * The reader.  Every function takes one snapshot, copies what it needs and
- * gives the snapshot back: a snapshot held across two turns of an event loop
- * would make the file grow.
+ * gives the snapshot back, by the end of the event loop's turn at the latest: a
+ * snapshot held across two turns would make the file grow.
  */
 
 #include <errno.h>
@@ -22,6 +22,9 @@ static int ims_pool_reader_begin(ims_pool_reader_t *r);
 static int ims_pool_reader_same(ims_pool_reader_t *r, char *err,
     size_t errlen);
 static int ims_pool_refresh(ims_pool_reader_t *r);
+static bool ims_pool_newest(const ims_pool_reader_t *r);
+static void ims_pool_reset(ims_pool_reader_t *r);
+static int ims_pool_done(ims_pool_reader_t *r, int rc);
 static const ims_pool_seen_t *ims_pool_copy_pool(ims_pool_reader_t *r,
     uint32_t number);
 static int ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident,
@@ -422,10 +425,41 @@ ims_pool_refresh(ims_pool_reader_t *r)
 }
 
 
+/*
+ * Is the snapshot that was kept the newest?  A commit that is under way may
+ * already say no; then a renewal gives the same one.
+ */
+static bool
+ims_pool_newest(const ims_pool_reader_t *r)
+{
+    MDB_envinfo  info;
+
+    return mdb_env_info(r->env, &info) == 0
+           && info.me_last_txnid == r->state_txn;
+}
+
+
+static void
+ims_pool_reset(ims_pool_reader_t *r)
+{
+    mdb_txn_reset(r->txn);
+    r->kept = 0;
+    r->bound = 0;
+}
+
+
 int
 ims_pool_snap(ims_pool_reader_t *r)
 {
     int  rc;
+
+    if (r->kept) {
+        if (ims_pool_newest(r)) {
+            return IMS_POOL_OK;
+        }
+
+        ims_pool_reset(r);
+    }
 
     rc = mdb_txn_renew(r->txn);
 
@@ -458,7 +492,46 @@ ims_pool_snap(ims_pool_reader_t *r)
 void
 ims_pool_unsnap(ims_pool_reader_t *r)
 {
-    mdb_txn_reset(r->txn);
+    if (r->turn) {
+        r->kept = 1;
+
+    } else {
+        ims_pool_reset(r);
+    }
+}
+
+
+void
+ims_pool_turn_begin(ims_pool_reader_t *r)
+{
+    r->turn = 1;
+}
+
+
+void
+ims_pool_turn_end(ims_pool_reader_t *r)
+{
+    r->turn = 0;
+
+    if (r->kept) {
+        ims_pool_reset(r);
+    }
+}
+
+
+/* after a failure, of which LMDB may have made a note in the snapshot */
+
+static int
+ims_pool_done(ims_pool_reader_t *r, int rc)
+{
+    if (rc == IMS_POOL_UNKNOWN) {
+        ims_pool_reset(r);
+
+    } else {
+        ims_pool_unsnap(r);
+    }
+
+    return rc;
 }
 
 
@@ -522,8 +595,12 @@ ims_pool_copy_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
     const ims_pool_head_t  *h;
     const ims_pool_seen_t  *pool;
 
-    if (mdb_cursor_renew(r->txn, r->records) != 0) {
-        return IMS_POOL_UNKNOWN;
+    if (!r->bound) {
+        if (mdb_cursor_renew(r->txn, r->records) != 0) {
+            return IMS_POOL_UNKNOWN;
+        }
+
+        r->bound = 1;
     }
 
     rc = ims_pool_slot(r->records, ident, &slot, &entry);
@@ -615,11 +692,7 @@ ims_pool_look(ims_pool_reader_t *r, uint64_t ident, ims_pool_look_t *out)
         return rc;
     }
 
-    rc = ims_pool_copy_look(r, ident, out);
-
-    ims_pool_unsnap(r);
-
-    return rc;
+    return ims_pool_done(r, ims_pool_copy_look(r, ident, out));
 }
 
 
@@ -647,9 +720,7 @@ ims_pool_look_names(ims_pool_reader_t *r, uint64_t ident,
         }
     }
 
-    ims_pool_unsnap(r);
-
-    return rc;
+    return ims_pool_done(r, rc);
 }
 
 
@@ -664,11 +735,7 @@ ims_pool_names(ims_pool_reader_t *r, uint64_t ident, ims_pool_names_t *out)
         return rc;
     }
 
-    rc = ims_pool_copy_names(r, ident, out);
-
-    ims_pool_unsnap(r);
-
-    return rc;
+    return ims_pool_done(r, ims_pool_copy_names(r, ident, out));
 }
 
 
@@ -691,8 +758,7 @@ ims_pool_by_key(ims_pool_reader_t *r, const void *key, size_t nkey,
 
     rc = ims_pool_row_copy(r->txn, r->dbi[IMS_POOL_T_URI], key, nkey, &uri,
                            sizeof(uri));
-
-    ims_pool_unsnap(r);
+    rc = ims_pool_done(r, rc);
 
     if (rc != IMS_POOL_OK) {
         return rc;
@@ -797,9 +863,7 @@ ims_pool_feed(ims_pool_reader_t *r, ims_pool_feed_pt cb, void *ctx)
     }
 
     id = mdb_txn_id(r->txn);
-    n = ims_pool_copy_feed(r);
-
-    ims_pool_unsnap(r);
+    n = ims_pool_done(r, ims_pool_copy_feed(r));
 
     if (n < 0 && n != IMS_POOL_GAP) {
         return n;

@@ -4,7 +4,8 @@
  * What scripts/bench-pool measures in C:
  *
  *   poolbench look DIR N    looks at random ones of the first N identities of
- *                           the pool in DIR, as a worker of nginx does
+ *                           the pool in DIR, as a worker of nginx does: the
+ *                           first of each turn of its event loop, and the rest
  *   poolbench sync DIR      fdatasync() of a file in DIR, with one page and
  *                           with 50 random pages written before
  */
@@ -20,6 +21,7 @@
 
 
 #define LOOKS   1000000
+#define TURN    8           /* looks in a turn of the event loop */
 #define SYNCS   200
 #define PAGE    4096
 #define PAGES   16384
@@ -60,16 +62,40 @@ compare(const void *a, const void *b)
 }
 
 
+/* each page was touched before, as in a worker that has run a while */
+
+static void
+touch(ims_pool_reader_t *r, uint64_t n)
+{
+    uint64_t         i;
+    ims_pool_look_t  out;
+
+    for (i = 1; i <= n; i++) {
+        (void) ims_pool_look(r, 1ull << 32 | i, &out);
+    }
+}
+
+
+static void
+told(const char *what, uint64_t *took, unsigned n)
+{
+    qsort(took, n, sizeof(took[0]), compare);
+
+    printf("%s median %.2f us, p99 %.2f us", what,
+           (double) took[n / 2] / 1e3, (double) took[n / 100 * 99] / 1e3);
+}
+
+
 static int
 look(const char *dir, uint64_t n)
 {
-    int                      rc;
-    char                     err[256];
-    unsigned                 i, live;
-    uint64_t                 ident, begin, all;
-    ims_pool_look_t          out;
-    ims_pool_reader_t       *r;
-    static uint64_t          took[LOOKS];
+    int                 rc;
+    char                err[256];
+    unsigned            i, first, other, live;
+    uint64_t            begin, end;
+    ims_pool_look_t     out;
+    ims_pool_reader_t  *r;
+    static uint64_t     firsts[LOOKS], others[LOOKS];
 
     rc = ims_pool_open(&r, dir, err, sizeof(err));
 
@@ -78,38 +104,41 @@ look(const char *dir, uint64_t n)
         return 1;
     }
 
-    /* each page was touched before, as in a worker that has run a while */
+    touch(r, n);
 
-    for (ident = 1; ident <= n; ident++) {
-        (void) ims_pool_look(r, 1ull << 32 | ident, &out);
-    }
-
+    first = 0;
+    other = 0;
     live = 0;
-    all = now();
 
     for (i = 0; i < LOOKS; i++) {
 
-        ident = 1ull << 32 | (1 + draw(n));
+        if (i % TURN == 0) {
+            ims_pool_turn_end(r);
+            ims_pool_turn_begin(r);
+        }
 
         begin = now();
-        rc = ims_pool_look(r, ident, &out);
-        took[i] = now() - begin;
+        rc = ims_pool_look(r, 1ull << 32 | (1 + draw(n)), &out);
+        end = now();
 
         if (rc != IMS_POOL_OK) {
             fprintf(stderr, "poolbench: look: %s\n", ims_pool_strerror(rc));
             return 1;
         }
 
+        if (i % TURN == 0) {
+            firsts[first++] = end - begin;
+
+        } else {
+            others[other++] = end - begin;
+        }
+
         live += out.rec.end > out.pt;
     }
 
-    all = now() - all;
-    qsort(took, LOOKS, sizeof(took[0]), compare);
-
-    printf("median %.2f us, p99 %.2f us, mean with the clock's reading "
-           "%.2f us, %u of %u live\n", (double) took[LOOKS / 2] / 1e3,
-           (double) took[LOOKS / 100 * 99] / 1e3,
-           (double) all / LOOKS / 1e3, live, LOOKS);
+    told("first of a turn", firsts, first);
+    told("; others", others, other);
+    printf("; %.0f %% live\n", 100.0 * live / LOOKS);
 
     ims_pool_close(r);
 

@@ -16,7 +16,8 @@
 #include "pool_fixture.h"
 
 
-#define TTL  600000
+#define TTL    600000
+#define FIRST  ((uint64_t) 1 << 32 | 1)
 
 #if defined(__SANITIZE_ADDRESS__)
 #define MANY    20000
@@ -34,6 +35,7 @@ typedef struct {
     int                done;            /* done by the reader */
     int                stop;
     uint64_t           seq;             /* feed rows committed */
+    uint64_t           lease[20];       /* of each identity, committed */
     ims_pool_grant_t   g;
     uint64_t           looks;
     uint64_t           rows;
@@ -365,19 +367,20 @@ test_steps(void **state)
 
 /* --- all at once --------------------------------------------------------- */
 
-#define STRESS_IDS  20
+#define STRESS_IDS  20              /* as shared_t has room for */
 
 /*
- * Looks and feed while the writer commits without a pause: nothing is ever
- * unknown, no time goes back, and a row that was committed before the feed
- * was asked is told.
+ * Looks, in turns or not, and feed while the writer commits without a pause:
+ * nothing is ever unknown, no time goes back, a look tells the lease that was
+ * committed before it began, and a row that was committed before the feed was
+ * asked is told.
  */
 static void
 reader_stress(pair_t *p)
 {
     int                   n;
     uint64_t              rest[STRESS_IDS], lease[STRESS_IDS], pt, seq;
-    uint64_t              ident, k, seed;
+    uint64_t              ident, k, seed, told;
     ims_pool_look_t       l;
     ims_pool_names_t      names;
     ims_pool_reader_t    *r;
@@ -414,8 +417,19 @@ reader_stress(pair_t *p)
                   || (l.rec.lease == last.lease && l.rec.end <= last.pt));
         }
 
+        switch (rnd(&seed) % 8) {
+        case 0:
+            ims_pool_turn_begin(r);
+            break;
+
+        case 1:
+            ims_pool_turn_end(r);
+            break;
+        }
+
         k = rnd(&seed) % STRESS_IDS;
         ident = ((uint64_t) 1 << 32) + 1 + k;
+        told = __atomic_load_n(&p->s->lease[k], __ATOMIC_ACQUIRE);
 
         if (rnd(&seed) % 2) {
             CHECK(ims_pool_look(r, ident, &l) == IMS_POOL_OK);
@@ -427,6 +441,7 @@ reader_stress(pair_t *p)
         CHECK(l.rec.lease == 0
               || l.rec.promised + l.rec.linger <= l.rec.rest);
         CHECK(l.rec.rest >= rest[k] && l.rec.lease >= lease[k]);
+        CHECK(l.rec.lease >= told);
         CHECK(l.pt >= pt);
         rest[k] = l.rec.rest;
         lease[k] = l.rec.lease;
@@ -446,7 +461,7 @@ test_stress(void **state)
     unsigned          i, n;
     uint64_t          until, seed, commits, fence;
     ims_pool_who_t    w;
-    ims_pool_grant_t  g;
+    ims_pool_grant_t  g, given[4];
 
     (void) state;
 
@@ -470,10 +485,15 @@ test_stress(void **state)
             snprintf(user, sizeof(user), "u%u",
                      (unsigned) (rnd(&seed) % STRESS_IDS));
             w = who(user, 1 + rnd(&seed) % 2);
+            given[i].ident = 0;
 
-            if (ims_pool_acquire(p.f.w, &w, &g) == IMS_POOL_OK
-                && rnd(&seed) % 3)
-            {
+            if (ims_pool_acquire(p.f.w, &w, &g) != IMS_POOL_OK) {
+                continue;
+            }
+
+            given[i] = g;
+
+            if (rnd(&seed) % 3) {
                 assert_int_equal(ims_pool_revoke_lease(p.f.w, g.ident,
                                                        g.lease, false, &n), 0);
             }
@@ -486,6 +506,14 @@ test_stress(void **state)
 
         commit(&p.f);
         commits++;
+
+        for (i = 0; i < 4; i++) {
+            if (given[i].ident != 0) {
+                __atomic_store_n(&p.s->lease[(uint32_t) given[i].ident - 1],
+                                 given[i].lease, __ATOMIC_RELEASE);
+            }
+        }
+
         __atomic_store_n(&p.s->seq, p.f.w->committed.feed_seq,
                          __ATOMIC_RELEASE);
     }
@@ -500,6 +528,124 @@ test_stress(void **state)
 
     assert_true(commits > 100 && p.s->looks > 1000 && p.s->rows > 100);
     pair_end(&p);
+}
+
+
+/* --- turns --------------------------------------------------------------- */
+
+static int
+slot_line(const char *msg, void *ctx)
+{
+    if (strstr(msg, "pid") == NULL && strstr(msg, " -\n") == NULL) {
+        *(bool *) ctx = true;
+    }
+
+    return 0;
+}
+
+
+/* does any slot hold a snapshot?  Those at rest have "-" for its number. */
+
+static bool
+kept(fixture_t *f)
+{
+    bool  any = false;
+
+    (void) mdb_reader_list(f->w->env, slot_line, &any);
+
+    return any;
+}
+
+
+static void
+damage(fixture_t *f, uint64_t ident)
+{
+    MDB_val           k, v;
+    uint8_t           key[8];
+    ims_pool_block_t  block;
+
+    begin(f);
+    assert_int_equal(ims_pool_block_read(f->w->txn, f->w->dbi, ident, &block),
+                     IMS_POOL_OK);
+    block.slot[ident % IMS_POOL_BLOCK][20] ^= 1;
+
+    ims_pool_be64(key, ident - ident % IMS_POOL_BLOCK);
+    k.mv_size = sizeof(key);
+    k.mv_data = key;
+    v.mv_size = sizeof(block);
+    v.mv_data = &block;
+    assert_int_equal(mdb_put(f->w->txn, f->w->dbi[IMS_POOL_T_IDENT], &k, &v,
+                             0), 0);
+    f->w->dirty = 1;
+    commit(f);
+}
+
+
+/* looks of a turn share a snapshot, but for commits; none outlives the turn */
+
+static void
+test_turn(void **state)
+{
+    size_t              id;
+    fixture_t           f;
+    ims_pool_look_t     l;
+    ims_pool_grant_t    g;
+    ims_pool_reader_t  *r;
+
+    (void) state;
+
+    fixture_pool(&f, 60);
+    r = f.w->reader;
+
+    assert_int_equal(ims_pool_look(r, FIRST, &l), IMS_POOL_OK);
+    assert_false(kept(&f));
+
+    ims_pool_turn_begin(r);
+    assert_false(kept(&f));
+    assert_int_equal(ims_pool_look(r, FIRST, &l), IMS_POOL_OK);
+    assert_int_equal(l.rec.lease, 0);
+    assert_true(kept(&f));
+    id = mdb_txn_id(r->txn);
+    assert_int_equal(ims_pool_look(r, FIRST + 59, &l), IMS_POOL_OK);
+    assert_int_equal(ims_pool_look(r, FIRST + 60, &l), IMS_POOL_NOTFOUND);
+    assert_int_equal(mdb_txn_id(r->txn), id);
+
+    /* a commit is seen at once */
+
+    assert_int_equal(acquire(&f, "anna", 1, &g), IMS_POOL_OK);
+    assert_int_equal(ims_pool_look(r, g.ident, &l), IMS_POOL_OK);
+    assert_int_equal(l.rec.lease, g.lease);
+    assert_true(mdb_txn_id(r->txn) > id);
+    assert_true(kept(&f));
+
+    ims_pool_turn_end(r);
+    assert_false(kept(&f));
+    ims_pool_turn_end(r);
+
+    assert_int_equal(ims_pool_look(r, g.ident, &l), IMS_POOL_OK);
+    assert_int_equal(l.rec.lease, g.lease);
+    assert_false(kept(&f));
+
+    /* what fails is not kept, nor does it spoil the next */
+
+    damage(&f, FIRST + 25);
+    ims_pool_turn_begin(r);
+    assert_int_equal(ims_pool_look(r, FIRST, &l), IMS_POOL_OK);
+    assert_int_equal(ims_pool_look(r, FIRST + 25, &l), IMS_POOL_UNKNOWN);
+    assert_false(kept(&f));
+    assert_int_equal(ims_pool_look(r, FIRST + 50, &l), IMS_POOL_OK);
+    assert_true(kept(&f));
+
+    /* an environment that was given up is not, either */
+
+    begin(&f);
+    f.w->state.gone = 2;
+    f.w->dirty = 1;
+    commit(&f);
+    assert_int_equal(ims_pool_look(r, FIRST, &l), IMS_POOL_REOPEN);
+    assert_false(kept(&f));
+
+    fixture_end(&f);
 }
 
 
@@ -886,6 +1032,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_look_delay),
         cmocka_unit_test(test_look_pools),
+        cmocka_unit_test(test_turn),
         cmocka_unit_test(test_steps),
         cmocka_unit_test(test_stress),
         cmocka_unit_test(test_slots),

@@ -332,6 +332,8 @@ edge_feed(world_t *w, worker_t *k)
 }
 
 
+/* a turn of the event loop is as long as it can be: until the next check */
+
 static void
 edge_lease_check(world_t *w, event_t *e)
 {
@@ -344,6 +346,7 @@ edge_lease_check(world_t *w, event_t *e)
         edge_open_pool(w, k);
 
     } else {
+        ims_pool_turn_end(k->reader);
         (void) edge_feed(w, k);
     }
 
@@ -411,6 +414,8 @@ edge_names(world_t *w, worker_t *k, uint64_t ident)
         return E_ERROR;
     }
 
+    ims_pool_turn_begin(k->reader);
+
     return edge_looked(w, ims_pool_look_names(k->reader, ident, &w->look,
                                               &w->names));
 }
@@ -422,6 +427,8 @@ edge_record(world_t *w, worker_t *k, uint64_t ident)
     if (k->reader == NULL) {
         return E_ERROR;
     }
+
+    ims_pool_turn_begin(k->reader);
 
     return edge_looked(w, ims_pool_look(k->reader, ident, &w->look));
 }
