@@ -23,10 +23,11 @@
  * knows nothing of the wall clock.  Fields named *_wall are ms since 1970, for
  * people only.
  *
- * Integers are big-endian in keys, native in values.  Each value ends with the
- * CRC-32C of its key followed by its other bytes, so that a row that was
- * damaged or that lies under another row's key is seen.  Values are copied out
- * of the map before they are used: LMDB aligns them to 2 bytes only.
+ * Integers are big-endian in keys (but in `ident`), native in values.  Each
+ * value ends with the CRC-32C of its key followed by its other bytes, so that
+ * a row that was damaged or that lies under another row's key is seen.  Values
+ * are copied out of the map before they are used: LMDB aligns them to 2 bytes
+ * only.
  *
  * States of an identity are read off the record, never stored:
  *
@@ -187,9 +188,10 @@ _Static_assert(sizeof(ims_pool_rec_t) == 128 + IMS_POOL_SESSIONS * 16,
 
 
 /*
- * Tree `ident`, key `first`: the records of so many identities with following
- * numbers.  The only rows without a CRC at their end: each part has its own.
- * With LMDB's header of 16 bytes it is a page; see ims_pool_block.c.
+ * Tree `ident`, key `first`, native (MDB_INTEGERKEY): the records of so many
+ * identities with following numbers.  The only rows without a CRC at their end:
+ * each part has its own.  With LMDB's header of 16 bytes it is a page; see
+ * ims_pool_block.c.
  */
 #define IMS_POOL_BLOCK          20
 #define IMS_POOL_SLOT           200     /* bytes; zeros behind the CRC */

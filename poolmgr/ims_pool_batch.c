@@ -376,7 +376,6 @@ int
 ims_pool_w_del_rec(ims_pool_writer_t *w, uint64_t ident)
 {
     int               rc;
-    uint8_t           key[8];
     ims_pool_block_t  block;
 
     rc = ims_pool_block_read(w->txn, w->dbi, ident, &block);
@@ -393,8 +392,8 @@ ims_pool_w_del_rec(ims_pool_writer_t *w, uint64_t ident)
     ims_pool_block_clear(&block, ident);
 
     if (block.head.used == 0) {
-        ims_pool_be64(key, block.head.first);
-        return ims_pool_w_del(w, IMS_POOL_T_IDENT, key, sizeof(key));
+        return ims_pool_w_del(w, IMS_POOL_T_IDENT, &block.head.first,
+                              sizeof(block.head.first));
     }
 
     return ims_pool_w_put_block(w, &block);
@@ -405,12 +404,10 @@ static int
 ims_pool_w_put_block(ims_pool_writer_t *w, const ims_pool_block_t *block)
 {
     int      rc;
-    uint8_t  key[8];
     MDB_val  k, v;
 
-    ims_pool_be64(key, block->head.first);
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    k.mv_size = sizeof(block->head.first);
+    k.mv_data = (void *) &block->head.first;
     v.mv_size = sizeof(ims_pool_block_t);
     v.mv_data = (void *) block;
 

@@ -50,11 +50,7 @@ ims_pool_block_slot(uint64_t ident)
 static uint32_t
 ims_pool_block_crc(uint64_t first, const ims_pool_block_head_t *h)
 {
-    uint8_t  key[8];
-
-    ims_pool_be64(key, first);
-
-    return ims_pool_crc32c(ims_pool_crc32c(0, key, sizeof(key)), h,
+    return ims_pool_crc32c(ims_pool_crc32c(0, &first, sizeof(first)), h,
                            IMS_POOL_BLOCK_CRC);
 }
 
@@ -71,7 +67,7 @@ ims_pool_block_open(const MDB_val *k, const MDB_val *v,
         return false;
     }
 
-    first = ims_pool_get64(k->mv_data);
+    memcpy(&first, k->mv_data, sizeof(first));
     memcpy(h, v->mv_data, sizeof(ims_pool_block_head_t));
 
     return h->crc == ims_pool_block_crc(first, h) && h->first == first
@@ -85,13 +81,13 @@ ims_pool_block_read(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
     ims_pool_block_t *block)
 {
     int                    rc;
-    uint8_t                key[8];
+    uint64_t               first;
     MDB_val                k, v;
     ims_pool_block_head_t  h;
 
-    ims_pool_be64(key, ims_pool_block_first(ident));
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    first = ims_pool_block_first(ident);
+    k.mv_size = sizeof(first);
+    k.mv_data = &first;
 
     rc = mdb_get(txn, dbi[IMS_POOL_T_IDENT], &k, &v);
 
@@ -224,13 +220,13 @@ int
 ims_pool_slot(MDB_cursor *cursor, uint64_t ident, const uint8_t **slot,
     const void **entry)
 {
-    int      rc;
-    uint8_t  key[8];
-    MDB_val  k, v;
+    int       rc;
+    uint64_t  first;
+    MDB_val   k, v;
 
-    ims_pool_be64(key, ims_pool_block_first(ident));
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    first = ims_pool_block_first(ident);
+    k.mv_size = sizeof(first);
+    k.mv_data = &first;
 
     rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_KEY);
 
@@ -251,13 +247,13 @@ ims_pool_rec(MDB_txn *txn, const MDB_dbi *dbi, uint64_t ident,
     ims_pool_rec_t *rec)
 {
     int             rc;
-    uint8_t         key[8];
+    uint64_t        first;
     MDB_val         k, v;
     const uint8_t  *slot;
 
-    ims_pool_be64(key, ims_pool_block_first(ident));
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    first = ims_pool_block_first(ident);
+    k.mv_size = sizeof(first);
+    k.mv_data = &first;
 
     rc = mdb_get(txn, dbi[IMS_POOL_T_IDENT], &k, &v);
 
@@ -354,13 +350,13 @@ static int
 ims_pool_recs_row(ims_pool_recs_t *it, uint64_t *ident)
 {
     int                    rc;
-    uint8_t                key[8];
+    uint64_t               first;
     MDB_val                k, v;
     ims_pool_block_head_t  h;
 
-    ims_pool_be64(key, ims_pool_block_first(it->from));
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    first = ims_pool_block_first(it->from);
+    k.mv_size = sizeof(first);
+    k.mv_data = &first;
 
     rc = mdb_cursor_get(it->cursor, &k, &v,
                         it->begun ? MDB_NEXT : MDB_SET_RANGE);
@@ -369,12 +365,12 @@ ims_pool_recs_row(ims_pool_recs_t *it, uint64_t *ident)
         return IMS_POOL_NOTFOUND;
     }
 
-    if (rc != 0 || k.mv_size != sizeof(key)) {
+    if (rc != 0 || k.mv_size != sizeof(first)) {
         return IMS_POOL_INTERNAL;
     }
 
     it->begun = true;
-    it->first = ims_pool_get64(k.mv_data);
+    memcpy(&it->first, k.mv_data, sizeof(it->first));
     it->slots = (const uint8_t *) v.mv_data + offsetof(ims_pool_block_t, slot);
 
     if (it->first > UINT64_MAX - IMS_POOL_BLOCK) {

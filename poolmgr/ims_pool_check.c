@@ -328,7 +328,10 @@ ims_pool_check_one(ims_pool_checker_t *c, const MDB_val *k, bool good,
 }
 
 
-/* a row of records, each taken for one; how many there were */
+/*
+ * A row of records, each taken for one, with a key as other trees have it; how
+ * many there were.
+ */
 
 static unsigned
 ims_pool_check_block(ims_pool_checker_t *c, const MDB_val *k, const MDB_val *v)
@@ -341,13 +344,20 @@ ims_pool_check_block(ims_pool_checker_t *c, const MDB_val *k, const MDB_val *v)
     const uint8_t         *slot;
     ims_pool_block_head_t  h;
 
-    if (!ims_pool_block_open(k, v, &h) || h.used == 0) {
-        ims_pool_check_one(c, k, false, ims_str_set(NULL, 0));
-        return 1;
-    }
-
     one.mv_size = sizeof(key);
     one.mv_data = key;
+
+    if (!ims_pool_block_open(k, v, &h) || h.used == 0) {
+        ident = 0;
+
+        if (k->mv_size == sizeof(ident)) {
+            memcpy(&ident, k->mv_data, sizeof(ident));
+        }
+
+        ims_pool_be64(key, ident);
+        ims_pool_check_one(c, &one, false, ims_str_set(NULL, 0));
+        return 1;
+    }
 
     for (i = 0, n = 0; i < IMS_POOL_BLOCK; i++) {
 

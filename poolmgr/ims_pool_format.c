@@ -381,6 +381,15 @@ ims_pool_state(MDB_txn *txn, const MDB_dbi *dbi, ims_pool_state_t *state)
 }
 
 
+/* that of records is searched at each message: its keys are numbers to LMDB */
+
+static const unsigned  ims_pool_tree_flags[IMS_POOL_TREES] = {
+    [IMS_POOL_T_IDENT] = MDB_INTEGERKEY
+};
+
+_Static_assert(sizeof(size_t) == sizeof(uint64_t), "keys of a machine's word");
+
+
 int
 ims_pool_trees(MDB_txn *txn, MDB_dbi *dbi, unsigned flags)
 {
@@ -388,7 +397,8 @@ ims_pool_trees(MDB_txn *txn, MDB_dbi *dbi, unsigned flags)
     ims_pool_state_t  state;
 
     for (i = 0; i < IMS_POOL_TREES; i++) {
-        rc = mdb_dbi_open(txn, ims_pool_tree_names[i], flags, &dbi[i]);
+        rc = mdb_dbi_open(txn, ims_pool_tree_names[i],
+                          flags | ims_pool_tree_flags[i], &dbi[i]);
 
         if (rc == MDB_NOTFOUND && i > IMS_POOL_T_META
             && ims_pool_state(txn, dbi, &state) == IMS_POOL_SCHEMA_DIFFERS)

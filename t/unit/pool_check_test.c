@@ -145,12 +145,12 @@ raw_block(raw_t *raw, uint64_t ident, ims_pool_block_t *block)
 static void
 raw_put_block(raw_t *raw, uint64_t ident, const ims_pool_block_t *block)
 {
-    MDB_val  k, v;
-    uint8_t  key[8];
+    MDB_val   k, v;
+    uint64_t  first;
 
-    ims_pool_be64(key, ident - ident % IMS_POOL_BLOCK);
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    first = ident - ident % IMS_POOL_BLOCK;
+    k.mv_size = sizeof(first);
+    k.mv_data = &first;
     v.mv_size = sizeof(*block);
     v.mv_data = (void *) block;
 

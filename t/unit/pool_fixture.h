@@ -544,15 +544,15 @@ edit_rec(fixture_t *f, uint64_t ident, size_t at, uint8_t with, bool crc)
     MDB_dbi            dbi[IMS_POOL_TREES];
     MDB_txn           *txn;
     MDB_val            k, v;
-    uint8_t            key[8];
+    uint64_t           first;
     ims_pool_rec_t     rec;
     ims_pool_block_t   block;
 
     txn = edit_begin(f, IMS_POOL_T_IDENT, &dbi[IMS_POOL_T_IDENT]);
 
-    ims_pool_be64(key, ident - ident % IMS_POOL_BLOCK);
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    first = ident - ident % IMS_POOL_BLOCK;
+    k.mv_size = sizeof(first);
+    k.mv_data = &first;
     assert_int_equal(mdb_get(txn, dbi[IMS_POOL_T_IDENT], &k, &v), 0);
     assert_int_equal(v.mv_size, sizeof(block));
     memcpy(&block, v.mv_data, sizeof(block));

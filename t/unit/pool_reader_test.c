@@ -561,7 +561,6 @@ static void
 damage(fixture_t *f, uint64_t ident)
 {
     MDB_val           k, v;
-    uint8_t           key[8];
     ims_pool_block_t  block;
 
     begin(f);
@@ -569,9 +568,8 @@ damage(fixture_t *f, uint64_t ident)
                      IMS_POOL_OK);
     block.slot[ident % IMS_POOL_BLOCK][20] ^= 1;
 
-    ims_pool_be64(key, ident - ident % IMS_POOL_BLOCK);
-    k.mv_size = sizeof(key);
-    k.mv_data = key;
+    k.mv_size = sizeof(block.head.first);
+    k.mv_data = &block.head.first;
     v.mv_size = sizeof(block);
     v.mv_data = &block;
     assert_int_equal(mdb_put(f->w->txn, f->w->dbi[IMS_POOL_T_IDENT], &k, &v,
