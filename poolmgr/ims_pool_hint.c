@@ -21,6 +21,7 @@
 #define IMS_POOL_HINT_PAGE   4096       /* rows lie so far apart, or a multiple */
 #define IMS_POOL_HINT_LINE   64         /* bytes that are fetched at once */
 #define IMS_POOL_HINT_LINES  6          /* of a leaf: the list of its entries */
+#define IMS_POOL_HINT_NEAR   3          /* lines of entries before and after */
 
 
 struct ims_pool_hint_s {
@@ -76,8 +77,11 @@ ims_pool_hint_fetch(const ims_pool_hints_t *h, uint64_t ident)
                         + ident % IMS_POOL_BLOCK * IMS_POOL_SLOT,
                         ims_pool_rec_bytes(1) + IMS_POOL_CRC_LEN);
 
+    /* a search ends among the entries beside it: eight to either side */
+
     p = ims_pool_hint_at(h, hint->line, IMS_POOL_HINT_LINE);
-    __builtin_prefetch((const void *) p);
+    ims_pool_hint_lines(p - IMS_POOL_HINT_NEAR * IMS_POOL_HINT_LINE,
+                        (2 * IMS_POOL_HINT_NEAR + 1) * IMS_POOL_HINT_LINE);
     ims_pool_hint_lines(p - p % IMS_POOL_HINT_PAGE,
                         IMS_POOL_HINT_LINES * IMS_POOL_HINT_LINE);
 }
