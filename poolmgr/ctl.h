@@ -113,6 +113,12 @@ redisReply *ctl_reply(ctl_t *ctl);
 /* Is it an error?  Then it is printed for people, and freed. */
 bool ctl_refused(ctl_t *ctl, redisReply *reply);
 
+/*
+ * One command and its reply, which is no error and is to be freed; or, after a
+ * message, CTL_AWAY or CTL_REFUSED.
+ */
+int ctl_ask(ctl_t *ctl, unsigned argc, const char **argv, redisReply **reply);
+
 /* ctl_admin.c: a command whose answer is names and values, to be printed. */
 int ctl_pairs(ctl_t *ctl, const char **args, unsigned n);
 

@@ -93,16 +93,13 @@ ctl_pool_spec(ctl_t *ctl, const char **args, unsigned n, const char *done)
 static int
 ctl_done(ctl_t *ctl, const char **args, unsigned n, const char *done)
 {
+    int          rc;
     redisReply  *reply;
 
-    reply = ctl_call_z(ctl, n, args);
+    rc = ctl_ask(ctl, n, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     if (reply->type == REDIS_REPLY_INTEGER) {
@@ -121,16 +118,13 @@ ctl_done(ctl_t *ctl, const char **args, unsigned n, const char *done)
 int
 ctl_pairs(ctl_t *ctl, const char **args, unsigned n)
 {
+    int          rc;
     redisReply  *reply;
 
-    reply = ctl_call_z(ctl, n, args);
+    rc = ctl_ask(ctl, n, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     ctl_out_pairs(ctl, reply);
@@ -185,6 +179,7 @@ ctl_named(ctl_t *ctl, const char *word, const char *sub, unsigned argc,
 int
 ctl_identity_add(ctl_t *ctl, unsigned argc, char **argv)
 {
+    int          rc;
     unsigned     i, n;
     const char  *args[6 + IMS_POOL_IMPUS];
     redisReply  *reply;
@@ -208,14 +203,10 @@ ctl_identity_add(ctl_t *ctl, unsigned argc, char **argv)
         args[n++] = ctl->impu[i];
     }
 
-    reply = ctl_call_z(ctl, n, args);
+    rc = ctl_ask(ctl, n, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     ctl_out_done(ctl, "ident", reply->str, "added");
@@ -266,17 +257,14 @@ static int
 ctl_table(ctl_t *ctl, const char **args, unsigned n,
     const char *const *columns)
 {
+    int           rc;
     redisReply   *reply;
     ctl_table_t  *table;
 
-    reply = ctl_call_z(ctl, n, args);
+    rc = ctl_ask(ctl, n, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     table = ctl_table_new(ctl, columns);
@@ -399,19 +387,12 @@ ctl_walk(ctl_t *ctl, const char **args, unsigned n, unsigned argc, char **argv,
     args[n++] = cursor;
     args[n++] = "500";
 
-    rc = CTL_OK;
     memcpy(cursor, "0", 2);
 
     do {
-        reply = ctl_call_z(ctl, n, args);
+        rc = ctl_ask(ctl, n, args, &reply);
 
-        if (reply == NULL) {
-            rc = CTL_AWAY;
-            break;
-        }
-
-        if (ctl_refused(ctl, reply)) {
-            rc = CTL_REFUSED;
+        if (rc != CTL_OK) {
             break;
         }
 
@@ -566,6 +547,7 @@ ctl_key_drop(ctl_t *ctl, unsigned argc, char **argv)
 int
 ctl_info(ctl_t *ctl, unsigned argc, char **argv)
 {
+    int          rc;
     const char  *args[1];
     redisReply  *reply;
 
@@ -574,14 +556,10 @@ ctl_info(ctl_t *ctl, unsigned argc, char **argv)
 
     args[0] = "INFO";
 
-    reply = ctl_call_z(ctl, 1, args);
+    rc = ctl_ask(ctl, 1, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     ctl_out_info(ctl, reply);
@@ -618,14 +596,10 @@ ctl_check(ctl_t *ctl, unsigned argc, char **argv)
 
     args[0] = "CHECK";
 
-    reply = ctl_call_z(ctl, 1, args);
+    rc = ctl_ask(ctl, 1, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     faults = 1;

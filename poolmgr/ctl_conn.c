@@ -106,16 +106,12 @@ ctl_auth(ctl_t *ctl)
     argv[0] = "AUTH";
     argv[1] = secret;
 
-    reply = ctl_call_z(ctl, 2, argv);
+    rc = ctl_ask(ctl, 2, argv, &reply);
 
     explicit_bzero(secret, sizeof(secret));
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     freeReplyObject(reply);
@@ -343,4 +339,17 @@ ctl_refused(ctl_t *ctl, redisReply *reply)
     freeReplyObject(reply);
 
     return true;
+}
+
+
+int
+ctl_ask(ctl_t *ctl, unsigned argc, const char **argv, redisReply **reply)
+{
+    *reply = ctl_call_z(ctl, argc, argv);
+
+    if (*reply == NULL) {
+        return CTL_AWAY;
+    }
+
+    return ctl_refused(ctl, *reply) ? CTL_REFUSED : CTL_OK;
 }

@@ -68,6 +68,7 @@ ctl_export(ctl_t *ctl, unsigned argc, char **argv)
 static int
 ctl_export_read(ctl_t *ctl, const char *pool, FILE *f)
 {
+    int          rc;
     bool         more;
     char         cursor[24];
     const char  *args[4];
@@ -81,14 +82,10 @@ ctl_export_read(ctl_t *ctl, const char *pool, FILE *f)
     memcpy(cursor, "0", 2);
 
     do {
-        reply = ctl_call_z(ctl, 4, args);
+        rc = ctl_ask(ctl, 4, args, &reply);
 
-        if (reply == NULL) {
-            return CTL_AWAY;
-        }
-
-        if (ctl_refused(ctl, reply)) {
-            return CTL_REFUSED;
+        if (rc != CTL_OK) {
+            return rc;
         }
 
         rows = reply->element[1];

@@ -113,14 +113,10 @@ ctl_history_call(ctl_t *ctl, const char **args, unsigned n, unsigned cursor)
             args[cursor] = text;
         }
 
-        reply = ctl_call_z(ctl, n, args);
+        rc = ctl_ask(ctl, n, args, &reply);
 
-        if (reply == NULL) {
-            return CTL_AWAY;
-        }
-
-        if (ctl_refused(ctl, reply)) {
-            return CTL_REFUSED;
+        if (rc != CTL_OK) {
+            return rc;
         }
 
         ctl_table_rows(table, reply->element[1]);

@@ -627,6 +627,7 @@ ctl_import_order(ctl_import_t *imp)
 static int
 ctl_import_begin(ctl_import_t *imp)
 {
+    int          rc;
     const char  *args[5];
     redisReply  *reply;
 
@@ -636,14 +637,10 @@ ctl_import_begin(ctl_import_t *imp)
     args[3] = "REST";
     args[4] = imp->ctl->rest ? imp->ctl->rest : "0";
 
-    reply = ctl_call_z(imp->ctl, 5, args);
+    rc = ctl_ask(imp->ctl, 5, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(imp->ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     snprintf(imp->number, sizeof(imp->number), "%lld", reply->integer);
@@ -677,6 +674,7 @@ ctl_import_rowed(ctl_import_t *imp, redisReply *reply)
 static int
 ctl_import_end(ctl_import_t *imp)
 {
+    int          rc;
     const char  *args[3];
     redisReply  *reply;
 
@@ -686,16 +684,12 @@ ctl_import_end(ctl_import_t *imp)
     args[1] = "END";
     args[2] = imp->no;
 
-    reply = ctl_call_z(imp->ctl, 3, args);
+    rc = ctl_ask(imp->ctl, 3, args, &reply);
 
     ctl_progress_end(imp);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(imp->ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     if (imp->ctl->given & CTL_O_KEEP) {

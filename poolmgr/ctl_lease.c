@@ -48,6 +48,7 @@ static int
 ctl_lease(ctl_t *ctl, const char *command, const char *pool, const char *user,
     const char *lease)
 {
+    int           rc;
     char          sid[17], nonce[33], deadline[24];
     unsigned      n;
     const char   *argv[8];
@@ -79,14 +80,10 @@ ctl_lease(ctl_t *ctl, const char *command, const char *pool, const char *user,
     argv[n++] = nonce;
     argv[n++] = deadline;
 
-    reply = ctl_call_z(ctl, n, argv);
+    rc = ctl_ask(ctl, n, argv, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements < 2
@@ -137,6 +134,7 @@ ctl_random_hex(char *dst, size_t n)
 int
 ctl_report(ctl_t *ctl, unsigned argc, char **argv)
 {
+    int          rc;
     char         until[24];
     uint64_t     now, seconds;
     const char  *args[5];
@@ -166,14 +164,10 @@ ctl_report(ctl_t *ctl, unsigned argc, char **argv)
         args[4] = until;
     }
 
-    reply = ctl_call_z(ctl, 5, args);
+    rc = ctl_ask(ctl, 5, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     freeReplyObject(reply);

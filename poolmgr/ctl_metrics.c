@@ -26,14 +26,10 @@ ctl_metrics(ctl_t *ctl, unsigned argc, char **argv)
 
     args[0] = "METRICS";
 
-    reply = ctl_call_z(ctl, 1, args);
+    rc = ctl_ask(ctl, 1, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     rc = CTL_OK;

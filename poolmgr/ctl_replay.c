@@ -98,6 +98,7 @@ static int
 ctl_replay_call(ctl_t *ctl, const char *word, const char *inode,
     const char *dev)
 {
+    int          rc;
     const char  *args[4];
     redisReply  *reply;
 
@@ -106,14 +107,10 @@ ctl_replay_call(ctl_t *ctl, const char *word, const char *inode,
     args[2] = inode;
     args[3] = dev;
 
-    reply = ctl_call_z(ctl, inode ? 4 : 2, args);
+    rc = ctl_ask(ctl, inode ? 4 : 2, args, &reply);
 
-    if (reply == NULL) {
-        return CTL_AWAY;
-    }
-
-    if (ctl_refused(ctl, reply)) {
-        return CTL_REFUSED;
+    if (rc != CTL_OK) {
+        return rc;
     }
 
     freeReplyObject(reply);
