@@ -273,6 +273,11 @@ sub fake {
                     next;
                 }
 
+                if ($args[0] eq 'PURGE') {
+                    answer($s, "*0\r\n");     # nothing to be purged
+                    next;
+                }
+
                 my $user = $args[3];
 
                 if ($user =~ /^(?:swap|order|drop)/) {
