@@ -58,7 +58,8 @@ my (%sent, %got, %dialogs, %wrong, %seen, @invites);
 ImsCall::registered($_, $core) for @clients;
 
 my $master = $t->read_file('nginx.pid') + 0;
-my $workers = join ' ', workers();
+my $workers;
+ims_wait(8, sub { my @w = workers(); $workers = "@w"; @w == 3 });
 my @torture = map { file($_) } glob 'torture/rfc4475/*.dat';
 
 my @evil = (

@@ -43,7 +43,8 @@ my ($m, $link, $answer);
 
 # flows in both workers, one of them with a REGISTER on its way
 
-my @old = workers($t);
+my @old;
+ims_wait(8, sub { (@old = workers($t)) == 2 });
 is(@old, 2, 'two workers');
 
 my @flows = two_workers(8);
