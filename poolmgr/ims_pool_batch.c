@@ -17,8 +17,6 @@
 #define IMS_POOL_ROW_MAX     (IMS_POOL_NAMES_MAX + IMS_POOL_CRC_LEN)
 
 
-static int ims_pool_w_put_block(ims_pool_writer_t *w,
-    const ims_pool_block_t *block);
 static bool ims_pool_alive(ims_pool_writer_t *w);
 static int ims_pool_tick_feed(ims_pool_writer_t *w);
 static int ims_pool_tick_avail(ims_pool_writer_t *w);
@@ -400,7 +398,7 @@ ims_pool_w_del_rec(ims_pool_writer_t *w, uint64_t ident)
 }
 
 
-static int
+int
 ims_pool_w_put_block(ims_pool_writer_t *w, const ims_pool_block_t *block)
 {
     int      rc;

@@ -9,11 +9,12 @@
  *
  * When as many renewals were made as there are identities (within bounds), or
  * when housekeeping comes by a minute after the first or later, the new part
- * becomes the old one.  Each commit then
- * takes some of the old part's identities, in the order of their rows, and
- * writes their records, so many that all is done before the new part is full
- * again; with the last of them `first` is `mid`.  Each commit also deletes some
- * of the rows before `first`: more than it writes.
+ * becomes the old one.  Some of the commits then take rows of the old part's
+ * identities, in order, and write their records: whole rows, several at a time,
+ * since each page that a commit touches is written to the disk; and so many
+ * that all is done before the new part is full again.  With the last of them
+ * `first` is `mid`.  Each commit also deletes some of the rows before `first`:
+ * more than it writes.
  *
  * Every state between two commits can be started from: a renewal that is in
  * its record already changes nothing when it is added again.
@@ -32,6 +33,7 @@
 #define IMS_POOL_FOLD_SLICE   1024      /* records written by one commit, */
 #define IMS_POOL_FOLD_SHORT   16        /* with little space, */
 #define IMS_POOL_FOLD_LOOK    256       /* and that need not be written */
+#define IMS_POOL_FOLD_STEP    128       /* and, of a large part, at least */
 #define IMS_POOL_FOLD_SWEEP   16        /* rows deleted by one commit */
 #define IMS_POOL_FOLD_PAUSE   8         /* batches, after one that failed */
 
@@ -44,8 +46,10 @@ static bool ims_pool_fold_full(ims_pool_writer_t *w, unsigned limit);
 static void ims_pool_fold_order(ims_pool_fold_t *f);
 static uint64_t *ims_pool_fold_sort(uint64_t *a, uint64_t *b, size_t n);
 static int ims_pool_fold_slice(ims_pool_writer_t *w, unsigned limit);
-static int ims_pool_fold_one(ims_pool_writer_t *w, uint64_t ident,
-    bool *wrote);
+static size_t ims_pool_fold_due(ims_pool_writer_t *w, unsigned limit);
+static int ims_pool_fold_block(ims_pool_writer_t *w, size_t *wrote);
+static bool ims_pool_fold_one(ims_pool_writer_t *w, ims_pool_block_t *block,
+    uint64_t ident);
 static int ims_pool_fold_sweep(ims_pool_writer_t *w);
 
 
@@ -205,6 +209,7 @@ ims_pool_fold_committed(ims_pool_writer_t *w)
         f->ident = NULL;
         f->n = 0;
         f->at = 0;
+        f->due = 0;
     }
 
     if (recent->mid != w->state.renew_mid) {
@@ -462,16 +467,11 @@ ims_pool_fold_sort(uint64_t *a, uint64_t *b, size_t n)
 }
 
 
-/*
- * As many as are needed to be through when the new part is full: of what is
- * left the share that this batch is of the room that is left.
- */
 static int
 ims_pool_fold_slice(ims_pool_writer_t *w, unsigned limit)
 {
     int               rc;
-    bool              wrote;
-    size_t            left, room, n, look;
+    size_t            n, look, from, wrote;
     ims_pool_fold_t  *f;
 
     f = &w->fold;
@@ -489,32 +489,23 @@ ims_pool_fold_slice(ims_pool_writer_t *w, unsigned limit)
         }
     }
 
-    left = f->n - f->batch_at;
-    room = f->recent.made < limit ? limit - f->recent.made : 1;
-    n = room > f->batch.n ? left * f->batch.n / room + 1 : left;
-    n = n < f->slice ? f->slice : n;
-    n = n > IMS_POOL_FOLD_SLICE ? IMS_POOL_FOLD_SLICE : n;
-
-    if (n > IMS_POOL_FOLD_SHORT
-        && !ims_pool_space_for(w, IMS_POOL_SPACE_ALL))
-    {
-        n = IMS_POOL_FOLD_SHORT;
-    }
+    n = ims_pool_fold_due(w, limit);
 
     /* those that are done, by a start before this one, cost little */
 
-    look = n + IMS_POOL_FOLD_LOOK;
+    look = n == 0 ? 0 : n + IMS_POOL_FOLD_LOOK;
 
-    while (n != 0 && look-- != 0 && f->batch_at < f->n) {
+    while (n != 0 && look != 0 && f->batch_at < f->n) {
 
-        rc = ims_pool_fold_one(w, f->ident[f->batch_at], &wrote);
+        from = f->batch_at;
+        rc = ims_pool_fold_block(w, &wrote);
 
         if (rc != IMS_POOL_OK) {
             return rc;
         }
 
-        n -= wrote;
-        f->batch_at++;
+        n -= wrote < n ? wrote : n;
+        look -= f->batch_at - from < look ? f->batch_at - from : look;
     }
 
     if (f->batch_at == f->n) {
@@ -525,25 +516,114 @@ ims_pool_fold_slice(ims_pool_writer_t *w, unsigned limit)
 }
 
 
-static int
-ims_pool_fold_one(ims_pool_writer_t *w, uint64_t ident, bool *wrote)
+/*
+ * How many records to write now.  To be through when the new part is full, a
+ * batch owes, of what is left, the share that it is of the room that is left;
+ * it is put off until it is worth a few rows.
+ */
+static size_t
+ims_pool_fold_due(ims_pool_writer_t *w, unsigned limit)
 {
-    int             rc;
-    ims_pool_rec_t  rec;
+    size_t            left, room, step, n;
+    ims_pool_fold_t  *f;
 
-    *wrote = false;
-    rc = ims_pool_rec(w->txn, w->dbi, ident, &rec);
+    f = &w->fold;
 
-    if (rc != IMS_POOL_OK) {
-        /* removed since; or damaged, and nobody's until it is cured */
-        w->damaged += rc != IMS_POOL_NOTFOUND;
-        return IMS_POOL_OK;
+    left = f->n - f->batch_at;
+    room = f->recent.made < limit ? limit - f->recent.made : 1;
+
+    if (room <= f->batch.n) {
+        f->due = left;
+
+    } else {
+        f->due += left * f->batch.n / room + 1;
     }
 
-    *wrote = ims_pool_recent_add(&w->fold.recent, &rec);
-    *wrote |= ims_pool_renewals_add(&w->fold.batch, &rec);
+    if (!ims_pool_space_for(w, IMS_POOL_SPACE_ALL)) {
+        f->due = 0;
+        return IMS_POOL_FOLD_SHORT;
+    }
 
-    return *wrote ? ims_pool_w_put_rec(w, &rec) : IMS_POOL_OK;
+    step = limit / IMS_POOL_FOLD_STEP;
+    step = step < IMS_POOL_FOLD_STEP ? step : IMS_POOL_FOLD_STEP;
+
+    if (f->due < step && f->due < left && f->slice == 0) {
+        return 0;
+    }
+
+    n = f->due < f->slice ? f->slice : f->due;
+    f->due = 0;
+
+    return n < IMS_POOL_FOLD_SLICE ? n : IMS_POOL_FOLD_SLICE;
+}
+
+
+/* the next row of records, with all of it that the old part has */
+
+static int
+ims_pool_fold_block(ims_pool_writer_t *w, size_t *wrote)
+{
+    int               rc;
+    size_t            from;
+    uint64_t          row;
+    ims_pool_fold_t  *f;
+    ims_pool_block_t  block;
+
+    f = &w->fold;
+    from = f->batch_at;
+    row = f->ident[from] / IMS_POOL_BLOCK;
+    *wrote = 0;
+
+    rc = ims_pool_block_read(w->txn, w->dbi, f->ident[from], &block);
+
+    for ( /* void */ ; f->batch_at < f->n; f->batch_at++) {
+
+        if (f->ident[f->batch_at] / IMS_POOL_BLOCK != row) {
+            break;
+        }
+
+        if (rc == IMS_POOL_OK) {
+            *wrote += ims_pool_fold_one(w, &block, f->ident[f->batch_at]);
+        }
+    }
+
+    if (rc == IMS_POOL_UNKNOWN) {
+        w->damaged += f->batch_at - from;
+    }
+
+    return *wrote == 0 ? IMS_POOL_OK : ims_pool_w_put_block(w, &block);
+}
+
+
+/* was there anything that its record does not say? */
+
+static bool
+ims_pool_fold_one(ims_pool_writer_t *w, ims_pool_block_t *block,
+    uint64_t ident)
+{
+    bool            changed;
+    ims_pool_rec_t  rec;
+
+    if (!ims_pool_block_has(block, ident)) {
+        /* removed since */
+        return false;
+    }
+
+    if (!ims_pool_slot_rec(block->slot[ident % IMS_POOL_BLOCK], ident, &rec)) {
+        /* nobody's until it is cured */
+        w->damaged++;
+        return false;
+    }
+
+    changed = ims_pool_recent_add(&w->fold.recent, &rec);
+    changed |= ims_pool_renewals_add(&w->fold.batch, &rec);
+
+    if (changed) {
+        rec.renewed = w->fold.no;
+        ims_pool_block_set(block, &rec);
+    }
+
+    return changed;
 }
 
 

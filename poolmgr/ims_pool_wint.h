@@ -90,6 +90,7 @@ typedef struct {
     size_t               n;
     size_t               at;            /* and those before it are done */
     size_t               batch_at;
+    size_t               due;           /* put off by the batches so far */
     uint64_t             swept;         /* rows of older commits are gone */
     uint64_t             batch_swept;
     unsigned             slice;         /* records at least, this batch */
@@ -289,6 +290,9 @@ int ims_pool_w_put_row(ims_pool_writer_t *w, ims_pool_tree_e tree,
 
 /* All renewals so far are in it from now on. */
 int ims_pool_w_put_rec(ims_pool_writer_t *w, ims_pool_rec_t *rec);
+
+/* The same with a row that ims_pool_block_set() has put records into. */
+int ims_pool_w_put_block(ims_pool_writer_t *w, const ims_pool_block_t *block);
 
 /* One that is not there is fine. */
 int ims_pool_w_del_rec(ims_pool_writer_t *w, uint64_t ident);

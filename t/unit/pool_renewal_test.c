@@ -10,6 +10,7 @@
 
 #define TTL     600000
 #define LINGER  94000
+#define PACE    2000            /* identities, and renewals of a part */
 
 
 /* the record as its row has it */
@@ -341,7 +342,10 @@ test_batch(void **state)
 }
 
 
-/* into the records, in slices; rows go; each step can be started from */
+/*
+ * Into the records, a row or more at a time; rows of renewals go; each step can
+ * be started from.
+ */
 
 static void
 test_fold(void **state)
@@ -351,16 +355,16 @@ test_fold(void **state)
     uint64_t          first;
     fixture_t         f;
     ims_pool_who_t    a;
-    ims_pool_grant_t  g[40], h;
+    ims_pool_grant_t  g[120], h;
 
     (void) state;
 
-    fixture_pool(&f, 60);
-    f.opt.renewals = 40;
+    fixture_pool(&f, 140);
+    f.opt.renewals = 120;
     fixture_close(&f);
     fixture_open(&f);
 
-    for (i = 0; i < 40; i++) {
+    for (i = 0; i < 120; i++) {
         snprintf(name, sizeof(name), "user%u", i);
         assert_int_equal(acquire(&f, name, 1, &g[i]), 0);
     }
@@ -368,7 +372,7 @@ test_fold(void **state)
     first = f.w->committed.renew_first;
     f.v.boottime += 1000;
 
-    for (i = 0; i < 40; i++) {
+    for (i = 0; i < 120; i++) {
         assert_int_equal(f.w->committed.renew_mid, first);
         snprintf(name, sizeof(name), "user%u", i);
         assert_int_equal(renew(&f, name, 1, g[i].ident, g[i].lease, &h), 0);
@@ -377,9 +381,9 @@ test_fold(void **state)
     /* the part is full: the next commits take it to the records */
 
     assert_true(f.w->committed.renew_mid > first);
-    assert_int_equal(rows(&f), 40);
+    assert_int_equal(rows(&f), 120);
 
-    for (n = 0; n < 100 && f.w->committed.renew_first == first; n++) {
+    for (n = 0; n < 200 && f.w->committed.renew_first == first; n++) {
         f.v.boottime += 1;
         begin(&f);
         a = who("user3", 1);
@@ -391,7 +395,7 @@ test_fold(void **state)
             fixture_open(&f);
         }
 
-        for (i = 0; i < 40; i++) {
+        for (i = 0; i < 120; i++) {
             assert_int_equal(look(&f, g[i].ident).rec.end,
                              i == 3 ? h.end : g[i].end + 1000);
         }
@@ -399,9 +403,9 @@ test_fold(void **state)
         check_clean(&f);
     }
 
-    assert_true(n > 2 && n < 41);
+    assert_true(n > 2 && n < 121);
 
-    for (i = 0; i < 40; i++) {
+    for (i = 0; i < 120; i++) {
         assert_true(row_of(&f, g[i].ident).end >= g[i].end + 1000);
     }
 
@@ -410,6 +414,69 @@ test_fold(void **state)
     }
 
     assert_true(rows(&f) <= n);
+    check_clean(&f);
+    fixture_end(&f);
+}
+
+
+/* all of a part is in its records before the next is full, in few commits */
+
+static void
+test_pace(void **state)
+{
+    char              name[32];
+    size_t            at;
+    uint64_t          first, mid;
+    unsigned          i, j, wrote;
+    fixture_t         f;
+    ims_pool_who_t    a;
+    ims_pool_grant_t  h;
+    static ims_pool_grant_t  g[PACE];
+
+    (void) state;
+
+    fixture_pool(&f, PACE);
+    f.w->opt.renewals = PACE;
+    begin(&f);
+
+    for (i = 0; i < PACE; i++) {
+        snprintf(name, sizeof(name), "user%u", i);
+        a = who(name, 1);
+        assert_int_equal(ims_pool_acquire(f.w, &a, &g[i]), 0);
+    }
+
+    commit(&f);
+    first = f.w->committed.renew_first;
+    mid = first;
+    wrote = 0;
+
+    /* the second time round the first part is written */
+
+    for (i = 0; i < 2 * PACE; i += 10) {
+
+        if (i == PACE) {
+            mid = f.w->committed.renew_mid;
+            assert_true(mid > first);
+        }
+
+        at = f.w->fold.at;
+        f.v.boottime += 10;
+        begin(&f);
+
+        for (j = 0; j < 10; j++) {
+            snprintf(name, sizeof(name), "user%u", (i + j) % PACE);
+            a = who(name, 1);
+            assert_int_equal(ims_pool_renew(f.w, &a, g[(i + j) % PACE].ident,
+                                            g[(i + j) % PACE].lease, &h), 0);
+        }
+
+        commit(&f);
+        wrote += f.w->fold.at != at;
+    }
+
+    assert_int_equal(f.w->committed.renew_first, mid);
+    assert_true(wrote > 20);
+    assert_true(wrote <= PACE / 10 / 2 + 1);
     check_clean(&f);
     fixture_end(&f);
 }
@@ -940,6 +1007,7 @@ main(void)
         cmocka_unit_test(test_lowered),
         cmocka_unit_test(test_batch),
         cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_pace),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_one),
         cmocka_unit_test(test_short),
