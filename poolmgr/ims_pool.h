@@ -566,7 +566,7 @@ uint64_t ims_pool_pt(const ims_pool_reader_t *r);
 /*
  * A turn of an event loop: between begin and end, all that is read shares a
  * snapshot for as long as nobody commits.  What a look tells is as new as
- * without; it is a quarter cheaper, for no snapshot is taken.
+ * without; it is cheaper by a fifth, for no snapshot is taken or given back.
  *
  * End it before the process waits for anything: LMDB reuses no page while a
  * snapshot from before is kept, and the file grows.  Both may be called at any
