@@ -77,7 +77,7 @@ ims_keys($t);
 my $d = $t->testdir();
 
 my $conf = ims_conf($t);
-$conf =~ s{socket=\S+}{socket=$d/fake.sock timeout=1s};
+$conf =~ s{socket=\S+}{socket=$d/fake.sock timeout=2s};
 
 $t->write_file_expand('nginx.conf', $conf);
 $t->run_daemon(\&fake, $t);
@@ -293,11 +293,11 @@ sub fake {
                     @held = ();
 
                 } elsif ($user eq 'slow') {
-                    answer($s, $_), sleep 0.001
+                    answer($s, $_), sleep 0.0003
                         for split //, lease(@args);
 
                 } elsif ($user eq 'late') {
-                    sleep 1.5;
+                    sleep 3;
                     answer($s, lease(@args));
 
                 } elsif ($user eq 'cut' || $user eq 'forget') {
