@@ -394,11 +394,22 @@ int
 ims_pool_trees(MDB_txn *txn, MDB_dbi *dbi, unsigned flags)
 {
     int               rc, i;
+    unsigned          has;
     ims_pool_state_t  state;
 
     for (i = 0; i < IMS_POOL_TREES; i++) {
         rc = mdb_dbi_open(txn, ims_pool_tree_names[i],
                           flags | ims_pool_tree_flags[i], &dbi[i]);
+
+        /* a tree that is there stays as it was made, and finds nothing then */
+
+        if (rc == 0) {
+            rc = mdb_dbi_flags(txn, dbi[i], &has);
+
+            if (rc == 0 && has != ims_pool_tree_flags[i]) {
+                rc = MDB_VERSION_MISMATCH;
+            }
+        }
 
         if (rc == MDB_NOTFOUND && i > IMS_POOL_T_META
             && ims_pool_state(txn, dbi, &state) == IMS_POOL_SCHEMA_DIFFERS)

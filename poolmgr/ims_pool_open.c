@@ -308,9 +308,19 @@ ims_pool_start_env(ims_pool_writer_t *w, const char *name, unsigned flags,
     (void) mdb_reader_check(w->env, &dead);
 
     /*
-     * what a killed process left in the page cache may be invisible now and
-     * come up with the next commit: it goes to the disk before it is read
+     * A process that is killed between its meta page and the number in the lock
+     * file leaves a commit that nobody sees while others have the file open,
+     * and that the next one to write builds upon.  Whoever takes the writer's
+     * lock after it puts the number right: so it is taken once, before anything
+     * is read.  And what was left in the page cache goes to the disk.
      */
+
+    rc = mdb_txn_begin(w->env, NULL, 0, &txn);
+    if (rc != 0) {
+        goto failed;
+    }
+
+    mdb_txn_abort(txn);
 
     rc = mdb_env_sync(w->env, 1);
     if (rc != 0) {

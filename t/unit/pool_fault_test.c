@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 
 #include "pool_fixture.h"
@@ -131,7 +132,7 @@ arm(fault_e what, unsigned at, int err)
 }
 
 
-/* every call of three commits, killed before, in the middle and after it */
+/* every call of four commits, killed before, in the middle and after it */
 
 typedef struct {
     uint64_t  ident;
@@ -146,13 +147,21 @@ victim(fixture_t *f, int fd, fault_e what, unsigned at)
     char              user[16];
     ack_t             ack;
     unsigned          i;
-    ims_pool_grant_t  g;
+    ims_pool_grant_t  g, gone;
 
-    if (fixture_try(f) != IMS_POOL_OK) {
+    if (fixture_try(f) != IMS_POOL_OK
+        || acquire(f, "gone", 1, &gone) != IMS_POOL_OK)
+    {
         _exit(3);
     }
 
     arm(what, at, 0);
+
+    /* a row of the feed, and one more lease each time */
+
+    if (release(f, "gone", 1, gone.ident, gone.lease) != IMS_POOL_OK) {
+        _exit(4);
+    }
 
     for (i = 0; i < 3; i++) {
         snprintf(user, sizeof(user), "k%u-%u", at, i);
@@ -170,7 +179,7 @@ victim(fixture_t *f, int fd, fault_e what, unsigned at)
         }
     }
 
-    /* more calls than three commits make */
+    /* more calls than four commits make */
 
     _exit(0);
 }
@@ -225,22 +234,16 @@ kill_at(fixture_t *f, fault_e what, unsigned at, unsigned *acks)
 
 
 static void
-test_kill_at_every_call(void **state)
+kill_everywhere(fixture_t *f)
 {
-    fault_e    what;
-    unsigned   at, acks, kills;
-    fixture_t  f;
-
-    (void) state;
+    fault_e   what;
+    unsigned  at, acks, kills;
 
     acks = 0;
     kills = 0;
 
-    fixture_pool(&f, 1000);
-    fixture_close(&f);
-
     for (what = FAULT_KILL_BEFORE; what <= FAULT_KILL_AFTER; what++) {
-        for (at = 0; kill_at(&f, what, at, &acks); at++) {
+        for (at = 0; kill_at(f, what, at, &acks); at++) {
             kills++;
         }
     }
@@ -248,6 +251,82 @@ test_kill_at_every_call(void **state)
     print_message("%u kills, %u leases acknowledged before them\n", kills,
                   acks);
     assert_true(kills >= 27 && acks > 20);
+}
+
+
+static void
+test_kill_at_every_call(void **state)
+{
+    fixture_t  f;
+
+    (void) state;
+
+    fixture_pool(&f, 1000);
+    fixture_close(&f);
+    kill_everywhere(&f);
+    fixture_end(&f);
+}
+
+
+/*
+ * The same while a worker has the pool open: then a start does not make LMDB's
+ * lock file anew.  After a kill behind the meta page its number of the last
+ * commit was behind it, and the next start wrote an older state over a newer
+ * one: leases were forgotten that others could see.
+ */
+
+static pid_t
+worker(fixture_t *f)
+{
+    int                 fds[2];
+    char                c;
+    pid_t               pid;
+    ims_pool_reader_t  *r;
+
+    assert_int_equal(pipe(fds), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+        close(fds[0]);
+
+        /* not left behind when a test fails */
+        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
+
+        if (ims_pool_open_clock(&r, f->dir, &f->clock, NULL, 0) != IMS_POOL_OK
+            || write(fds[1], "r", 1) != 1)
+        {
+            _exit(1);
+        }
+
+        for ( ;; ) {
+            pause();
+        }
+    }
+
+    close(fds[1]);
+    assert_int_equal(read(fds[0], &c, 1), 1);
+    close(fds[0]);
+
+    return pid;
+}
+
+
+static void
+test_kill_beside_a_worker(void **state)
+{
+    int        status;
+    pid_t      pid;
+    fixture_t  f;
+
+    (void) state;
+
+    fixture_pool(&f, 1000);
+    fixture_close(&f);
+    pid = worker(&f);
+    kill_everywhere(&f);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
     fixture_end(&f);
 }
 
@@ -384,6 +463,7 @@ main(void)
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_syncs),
         cmocka_unit_test(test_kill_at_every_call),
+        cmocka_unit_test(test_kill_beside_a_worker),
         cmocka_unit_test(test_eio),
         cmocka_unit_test(test_enospc),
     };

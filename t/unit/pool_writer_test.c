@@ -194,6 +194,8 @@ other_trees(fixture_t *f, bool old)
 static void
 test_schema(void **state)
 {
+    MDB_dbi             dbi;
+    MDB_txn            *txn;
     fixture_t           f;
     ims_pool_reader_t  *r;
 
@@ -234,6 +236,18 @@ test_schema(void **state)
 
     fixture_open(&f);
     check_clean(&f);
+    fixture_close(&f);
+
+    /* the same names and rows, but the keys of another build */
+
+    txn = edit_begin(&f, IMS_POOL_T_IDENT, &dbi);
+    assert_int_equal(mdb_drop(txn, dbi, 1), 0);
+    assert_int_equal(mdb_dbi_open(txn, "ident", MDB_CREATE, &dbi), 0);
+    edit_end(txn);
+    assert_int_equal(fixture_try(&f), IMS_POOL_SCHEMA_DIFFERS);
+    assert_int_equal(ims_pool_open_clock(&r, f.dir, &f.clock, NULL, 0),
+                     IMS_POOL_SCHEMA_DIFFERS);
+
     fixture_end(&f);
 }
 
