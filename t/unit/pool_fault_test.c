@@ -9,7 +9,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/uio.h>
 
 #include "pool_fixture.h"
@@ -274,44 +273,6 @@ test_kill_at_every_call(void **state)
  * commit was behind it, and the next start wrote an older state over a newer
  * one: leases were forgotten that others could see.
  */
-
-static pid_t
-worker(fixture_t *f)
-{
-    int                 fds[2];
-    char                c;
-    pid_t               pid;
-    ims_pool_reader_t  *r;
-
-    assert_int_equal(pipe(fds), 0);
-    pid = fork();
-    assert_true(pid >= 0);
-
-    if (pid == 0) {
-        close(fds[0]);
-
-        /* not left behind when a test fails */
-        (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
-
-        if (ims_pool_open_clock(&r, f->dir, &f->clock, NULL, 0) != IMS_POOL_OK
-            || write(fds[1], "r", 1) != 1)
-        {
-            _exit(1);
-        }
-
-        for ( ;; ) {
-            pause();
-        }
-    }
-
-    close(fds[1]);
-    assert_int_equal(read(fds[0], &c, 1), 1);
-    close(fds[0]);
-
-    return pid;
-}
-
-
 static void
 test_kill_beside_a_worker(void **state)
 {
@@ -323,7 +284,7 @@ test_kill_beside_a_worker(void **state)
 
     fixture_pool(&f, 1000);
     fixture_close(&f);
-    pid = worker(&f);
+    pid = fixture_worker(&f);
     kill_everywhere(&f);
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -10,9 +10,11 @@
 
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -465,6 +467,49 @@ static inline void
 check_clean(fixture_t *f)
 {
     assert_int_equal(check_faults(f, true), 0);
+}
+
+
+/* a worker that has opened the pool, and lives until it is killed */
+
+static inline pid_t
+fixture_worker(fixture_t *f)
+{
+    int                 fds[2];
+    char                c;
+    pid_t               pid;
+    ims_pool_look_t     look;
+    ims_pool_reader_t  *r;
+
+    assert_int_equal(pipe(fds), 0);
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+
+        /* what a daemon has open is not its workers'; a test may fail */
+
+        assert_int_equal(prctl(PR_SET_PDEATHSIG, SIGKILL), 0);
+        (void) dup2(fds[1], 3);
+        (void) close_range(4, ~0u, 0);
+        fds[1] = 3;
+
+        c = ims_pool_open_clock(&r, f->dir, &f->clock, NULL, 0) == IMS_POOL_OK
+            && ims_pool_look(r, 1, &look) == IMS_POOL_NOTFOUND;
+
+        if (write(fds[1], &c, 1) == 1) {
+            pause();
+        }
+
+        _exit(0);
+    }
+
+    assert_int_equal(read(fds[0], &c, 1), 1);
+    assert_int_equal(c, 1);
+    close(fds[0]);
+    close(fds[1]);
+
+    return pid;
 }
 
 

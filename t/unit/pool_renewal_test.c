@@ -419,33 +419,67 @@ test_fold(void **state)
 }
 
 
+/* leases of user0, user1, ... in one commit */
+
+static void
+acquire_batch(fixture_t *f, ims_pool_grant_t *g, unsigned n)
+{
+    char            name[32];
+    unsigned        i;
+    ims_pool_who_t  a;
+
+    begin(f);
+
+    for (i = 0; i < n; i++) {
+        snprintf(name, sizeof(name), "user%u", i);
+        a = who(name, 1);
+        assert_int_equal(ims_pool_acquire(f->w, &a, &g[i]), 0);
+    }
+
+    commit(f);
+}
+
+
+/* and n of them longer, likewise */
+
+static void
+renew_batch(fixture_t *f, const ims_pool_grant_t *g, unsigned first,
+    unsigned n)
+{
+    char              name[32];
+    unsigned          i;
+    ims_pool_who_t    a;
+    ims_pool_grant_t  h;
+
+    begin(f);
+
+    for (i = first; i < first + n; i++) {
+        snprintf(name, sizeof(name), "user%u", i);
+        a = who(name, 1);
+        assert_int_equal(ims_pool_renew(f->w, &a, g[i].ident, g[i].lease, &h),
+                         0);
+    }
+
+    commit(f);
+}
+
+
 /* all of a part is in its records before the next is full, in few commits */
 
 static void
 test_pace(void **state)
 {
-    char              name[32];
-    size_t            at;
-    uint64_t          first, mid;
-    unsigned          i, j, wrote;
-    fixture_t         f;
-    ims_pool_who_t    a;
-    ims_pool_grant_t  h;
+    size_t     at;
+    uint64_t   first, mid;
+    unsigned   i, wrote;
+    fixture_t  f;
     static ims_pool_grant_t  g[PACE];
 
     (void) state;
 
     fixture_pool(&f, PACE);
     f.w->opt.renewals = PACE;
-    begin(&f);
-
-    for (i = 0; i < PACE; i++) {
-        snprintf(name, sizeof(name), "user%u", i);
-        a = who(name, 1);
-        assert_int_equal(ims_pool_acquire(f.w, &a, &g[i]), 0);
-    }
-
-    commit(&f);
+    acquire_batch(&f, g, PACE);
     first = f.w->committed.renew_first;
     mid = first;
     wrote = 0;
@@ -461,16 +495,7 @@ test_pace(void **state)
 
         at = f.w->fold.at;
         f.v.boottime += 10;
-        begin(&f);
-
-        for (j = 0; j < 10; j++) {
-            snprintf(name, sizeof(name), "user%u", (i + j) % PACE);
-            a = who(name, 1);
-            assert_int_equal(ims_pool_renew(f.w, &a, g[(i + j) % PACE].ident,
-                                            g[(i + j) % PACE].lease, &h), 0);
-        }
-
-        commit(&f);
+        renew_batch(&f, g, i % PACE, 10);
         wrote += f.w->fold.at != at;
     }
 
@@ -487,11 +512,8 @@ test_pace(void **state)
 static void
 test_many(void **state)
 {
-    char               name[32];
     unsigned           i, n;
     fixture_t          f;
-    ims_pool_who_t     a;
-    ims_pool_grant_t   h;
     ims_pool_reader_t *r;
     static ims_pool_grant_t  g[1100];
 
@@ -501,26 +523,9 @@ test_many(void **state)
     fixture_pool(&f, n);
     r = other(&f);
 
-    begin(&f);
-
-    for (i = 0; i < n; i++) {
-        snprintf(name, sizeof(name), "user%u", i);
-        a = who(name, 1);
-        assert_int_equal(ims_pool_acquire(f.w, &a, &g[i]), 0);
-    }
-
-    commit(&f);
+    acquire_batch(&f, g, n);
     f.v.boottime += 1000;
-    begin(&f);
-
-    for (i = 0; i < n; i++) {
-        snprintf(name, sizeof(name), "user%u", i);
-        a = who(name, 1);
-        assert_int_equal(ims_pool_renew(f.w, &a, g[i].ident, g[i].lease, &h),
-                         0);
-    }
-
-    commit(&f);
+    renew_batch(&f, g, 0, n);
     assert_int_equal(rows(&f), (1024 + IMS_POOL_RENEWALS_ROW - 1)
                                / IMS_POOL_RENEWALS_ROW);
 

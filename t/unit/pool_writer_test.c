@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/vfs.h>
 
 #include "base/ims_clock.h"
@@ -1589,49 +1588,6 @@ test_kill(void **state)
 }
 
 
-/* a worker that has opened the pool, and lives until it is killed */
-
-static pid_t
-worker(fixture_t *f)
-{
-    int                 fds[2];
-    char                c;
-    pid_t               pid;
-    ims_pool_look_t     look;
-    ims_pool_reader_t  *r;
-
-    assert_int_equal(pipe(fds), 0);
-    pid = fork();
-    assert_true(pid >= 0);
-
-    if (pid == 0) {
-
-        /* what a daemon has open is not its workers'; a test may fail */
-
-        assert_int_equal(prctl(PR_SET_PDEATHSIG, SIGKILL), 0);
-        (void) dup2(fds[1], 3);
-        (void) close_range(4, ~0u, 0);
-        fds[1] = 3;
-
-        c = ims_pool_open_clock(&r, f->dir, &f->clock, NULL, 0) == IMS_POOL_OK
-            && ims_pool_look(r, 1, &look) == IMS_POOL_NOTFOUND;
-
-        if (write(fds[1], &c, 1) == 1) {
-            pause();
-        }
-
-        _exit(0);
-    }
-
-    assert_int_equal(read(fds[0], &c, 1), 1);
-    assert_int_equal(c, 1);
-    close(fds[0]);
-    close(fds[1]);
-
-    return pid;
-}
-
-
 /*
  * Slots of readers that were killed while others live: the daemon starts all
  * the same.  Found by the world test.
@@ -1652,11 +1608,11 @@ test_dead_readers(void **state)
 
     /* the first comes before the daemon goes: there are as many as it says */
 
-    pid[0] = worker(&f);
+    pid[0] = fixture_worker(&f);
     fixture_close(&f);
 
     for (i = 1; i < 8; i++) {
-        pid[i] = worker(&f);
+        pid[i] = fixture_worker(&f);
     }
 
     for (i = 1; i < 8; i++) {
