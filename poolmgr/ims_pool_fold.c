@@ -544,6 +544,8 @@ ims_pool_fold_due(ims_pool_writer_t *w, unsigned limit)
         return IMS_POOL_FOLD_SHORT;
     }
 
+    /* of a small part so few that it is still written in many steps */
+
     step = limit / IMS_POOL_FOLD_STEP;
     step = step < IMS_POOL_FOLD_STEP ? step : IMS_POOL_FOLD_STEP;
 

@@ -22,7 +22,7 @@ static int ims_pool_reader_begin(ims_pool_reader_t *r);
 static int ims_pool_reader_same(ims_pool_reader_t *r, char *err,
     size_t errlen);
 static int ims_pool_refresh(ims_pool_reader_t *r);
-static bool ims_pool_newest(const ims_pool_reader_t *r);
+static size_t ims_pool_newest(const ims_pool_reader_t *r);
 static void ims_pool_reset(ims_pool_reader_t *r);
 static int ims_pool_done(ims_pool_reader_t *r, int rc);
 static const ims_pool_seen_t *ims_pool_copy_pool(ims_pool_reader_t *r,
@@ -426,16 +426,17 @@ ims_pool_refresh(ims_pool_reader_t *r)
 
 
 /*
- * Is the snapshot that was kept the newest?  A commit that is under way may
- * already say no; then a renewal gives the same one.
+ * The environment's newest commit; 0: not known, which no snapshot has.
+ *
+ * During a commit it is ahead of what renew gives: so it is compared with the
+ * number of a snapshot that was read, never taken for it.
  */
-static bool
+static size_t
 ims_pool_newest(const ims_pool_reader_t *r)
 {
     MDB_envinfo  info;
 
-    return mdb_env_info(r->env, &info) == 0
-           && info.me_last_txnid == r->state_txn;
+    return mdb_env_info(r->env, &info) == 0 ? info.me_last_txnid : 0;
 }
 
 
@@ -454,7 +455,7 @@ ims_pool_snap(ims_pool_reader_t *r)
     int  rc;
 
     if (r->kept) {
-        if (ims_pool_newest(r)) {
+        if (ims_pool_newest(r) == r->state_txn) {
             return IMS_POOL_OK;
         }
 
@@ -479,7 +480,7 @@ ims_pool_snap(ims_pool_reader_t *r)
     rc = ims_pool_refresh(r);
 
     if (rc != IMS_POOL_OK) {
-        mdb_txn_reset(r->txn);
+        ims_pool_reset(r);
 
         /* "not ours" all of a sudden is nothing to reason about */
         return rc == IMS_POOL_REOPEN ? rc : IMS_POOL_UNKNOWN;
@@ -840,19 +841,10 @@ ims_pool_copy_feed(ims_pool_reader_t *r)
 int
 ims_pool_feed(ims_pool_reader_t *r, ims_pool_feed_pt cb, void *ctx)
 {
-    int          n, i;
-    size_t       id;
-    MDB_envinfo  info;
+    int     n, i;
+    size_t  id;
 
-    (void) mdb_env_info(r->env, &info);
-
-    /*
-     * During a commit the environment's number is ahead of what renew gives:
-     * so it is compared with the number of the snapshot that was read, never
-     * taken for it.
-     */
-
-    if (info.me_last_txnid == r->feed_txn) {
+    if (ims_pool_newest(r) == r->feed_txn) {
         return 0;
     }
 
