@@ -142,13 +142,16 @@ ok(crlf($ws), 'CRLF CRLF is');
 # small messages do not wait for each other's acknowledgement
 
 setsockopt $ws->{s}, IPPROTO_TCP, TCP_NODELAY, 1;
-my $start = time();
-for (1 .. 20) {
+my ($start, @took);
+for (1 .. 41) {
+    $start = time();
     $ws->send("\r\n\r\n");
     $ws->send("\r\n\r\n");
     $ws->recv(3) && $ws->recv(3) or last;
+    push @took, time() - $start;
 }
-cmp_ok(time() - $start, '<', 0.4, 'two answers in a row, 20 times');
+# a delayed acknowledgement is 40 ms; what else a busy machine does is rarer
+cmp_ok((sort { $a <=> $b } @took)[20] // 9, '<', 0.03, 'two answers in a row');
 
 # the same over TLS
 
