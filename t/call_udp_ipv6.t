@@ -41,7 +41,7 @@ my $conf = ims_conf($t, workers => 3, udp => 1,
     advertise => '[::1]:%%PORT_8070%%',
     core => 'server [::1]:%%PORT_8060%% max_fails=1 fail_timeout=3s;'
         . 'server [::1]:%%PORT_8061%% backup;',
-    http => 'ims_core_probe 1s; ims_listen *:%%PORT_8071_UDP%% udp'
+    http => 'ims_core_probe 2s; ims_listen *:%%PORT_8071_UDP%% udp'
         . ' advertise=127.0.0.2:%%PORT_8071_UDP%%;');
 port(8071, udp => 1);
 $conf =~ s/(ims_listen\s+)127\.0\.0\.1:8070 adv/$1\[::1]:%%PORT_8070%% adv/;
@@ -116,7 +116,7 @@ is($from, '127.0.0.2 ' . port(8071, udp => 1), 'IPv4: from 127.0.0.2');
 
 # OPTIONS: each worker has an answer, whichever of them reads it
 
-is(probed(4), 1, 'asked by all workers, many times');
+is(probed(6), 1, 'asked by all workers, many times');
 is(scalar(keys %from), 3, 'by three');
 is(ims_count_log($t, qr/does not answer OPTIONS/), 0, 'all answers arrive');
 my $resent = ims_status()->{counters}{udp_resent};
@@ -124,7 +124,7 @@ my $resent = ims_status()->{counters}{udp_resent};
 # one lost of each: asked again
 
 %asked = ();
-is(probed(3, lose => 1), 1, 'asked again when it was lost');
+is(probed(6, lose => 1), 1, 'asked again when it was lost');
 is(ims_count_log($t, qr/does not answer OPTIONS/), 0, 'that is no failure');
 cmp_ok(ims_status()->{counters}{udp_resent}, '>', $resent, 'counted');
 

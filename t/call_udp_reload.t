@@ -34,7 +34,7 @@ ims_keys($t);
 ims_pool($t, size => 40);
 
 $t->write_file_expand('nginx.conf', ims_conf($t, udp => 1, workers => 3));
-my $core = ImsCore->new(port(8060), udp => 1);
+my $core = ImsCore->new(port(8060), udp => 1, once => 1);
 $t->run();
 
 ###############################################################################

@@ -88,7 +88,8 @@ is($traffic->closed(), 0, 'no flow is closed');
 # the flows of it end, one goes after the other, so that another upgrade can
 # follow
 
-my @stay = grep { !is_of($new, $_) } $traffic->flows();
+my %leaves = map { $_ => 1 } ports_of($new);
+my @stay = grep { !$leaves{$_->{ws}{s}->sockport()} } $traffic->flows();
 my %gone = map { $_ => 1 } $traffic->flows();
 delete $gone{$_} for @stay;
 is(scalar @stay, FLOWS - FLOWS / 4, 'flows of the old binary');
@@ -191,16 +192,16 @@ sub workers {
 }
 
 
-# is a client's connection with a worker of that master
+# ports of clients whose connections are with workers of that master
 
-sub is_of {
-    my ($master, $c) = @_;
+sub ports_of {
+    my ($master) = @_;
 
-    my $port = $c->{ws}{s}->sockport();
-    my ($out) = (ims_run('ss', '-Htnp', "dport = :$port"))[1];
-    my ($pid) = $out =~ /"nginx",pid=(\d+)/ or return 0;
+    my %worker = map { $_ => 1 } workers($master);
+    my (undef, $out) = ims_run('ss', '-Htnp');
 
-    return scalar grep { $_ == $pid } workers($master);
+    return map { /:(\d+)\s+users:.*"nginx",pid=(\d+)/ && $worker{$2} ? $1 : () }
+        split /\n/, $out;
 }
 
 ###############################################################################

@@ -81,7 +81,7 @@ again();
 
 is(($third->{ws}->closed(6))[0], 1001, 'worker_shutdown_timeout: 1001');
 cmp_ok(time() - $from, '>', 0.9, 'not before it');
-cmp_ok(time() - $from, '<', 3, 'not after it');
+cmp_ok(time() - $from, '<', 10, 'not long after it');
 ok(ims_wait_log($t, qr/worker process $mine exited with code 0/),
     'and its worker leaves');
 ok($first->alive(), 'the oldest serves on');
@@ -114,7 +114,7 @@ kill 'QUIT', $master;
 my %code;
 my $sel = IO::Select->new(map { $_->{ws}{s} } @clients);
 
-while ($sel->count() && time() - $from < 12) {
+while ($sel->count() && time() - $from < 40) {
     for my $s ($sel->can_read(0.5)) {
         my ($n) = grep { $clients[$_]{ws}{s} == $s } 0 .. $#clients;
         $code{($clients[$n]{ws}->closed(1))[0] // 'none'}++;
@@ -130,7 +130,7 @@ is($order[-1], 0, 'the one in a call is the last');
 
 my $spread = $closed{$order[-2]} - $closed{$order[0]};
 cmp_ok($spread, '>', 1, 'spread over the time');
-cmp_ok($spread, '<', 3, 'and not beyond it');
+cmp_ok($spread, '<', 8, 'and not far beyond it');
 
 # the core reads a FIN, and may still say something
 

@@ -96,7 +96,7 @@ for my $round (1 .. 6) {
 }
 
 is($bad, 0, "$n commands of quiet clients beside two floods");
-cmp_ok($worst, '<', 1, sprintf 'none waits long: mean %.1f ms, worst %.1f ms',
+cmp_ok($worst, '<', 8, sprintf 'none waits long: mean %.1f ms, worst %.1f ms',
 	$sum / $n * 1000, $worst * 1000);
 
 reap();

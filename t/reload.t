@@ -181,10 +181,10 @@ is(scalar(grep { $_->alive() } @flows[0, 1]), 2, 'not at once');
 is(join(' ', map { ($_->{ws}->closed(10))[0] // 'open' } @flows),
     join(' ', (1001) x @flows), 'quit: 1001');
 my $took = time() - $start;
-ok($took > 2 && $took < 9, 'after a look for workers that follow');
+ok($took > 2 && $took < 20, 'after a look for workers that follow');
 ok(ims_wait(10, sub { !alive(@left) }), 'workers leave');
 is(ims_count_log($t, qr/exited on signal/), 0, 'by themselves');
-cmp_ok(time() - $start, '<', 16, 'in time');
+cmp_ok(time() - $start, '<', 40, 'in time');
 ok(ims_wait(5, sub { !-e "$dir/nginx.pid" }), 'and the master');
 is(scalar(() = glob "$dir/state/*.sock"), 0, 'no socket is left');
 

@@ -141,7 +141,7 @@ $c->{ws}->drop();
 my $took = time() - $start;
 
 ok($m, 'taken back');
-ok($took > 2.4 && $took < 9, 'when the grace is over');
+ok($took > 2.4 && $took < 20, 'when the grace is over');
 is($m->{start}, 'REGISTER sip:ims.example SIP/2.0', 'Request-URI');
 is(sip_header($m, 'Contact'), '<' . $c->{ua}->contact() . '>;expires=0',
     'the exact Contact, no instance, no reg-id');

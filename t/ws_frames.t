@@ -42,14 +42,14 @@ $t->write_file_expand('nginx.conf', ims_conf($t,
         location = /pings {
             ims_pass              core;
             ims_accept_issuer     site;
-            ims_ping_interval     400ms;
-            ims_pong_timeout      400ms;
+            ims_ping_interval     1s;
+            ims_pong_timeout      1s;
         }
 
         location = /unregistered {
             ims_pass              core;
             ims_accept_issuer     site;
-            ims_register_timeout  1s;
+            ims_register_timeout  2s;
         }
 
         location = /queue {
@@ -210,7 +210,7 @@ is(($ws->closed(3))[0], 1002, 'Close of ours');
 $start = time();
 ended($ws, 5);
 my $took = time() - $start;
-ok($took > 1 && $took < 4, 'not answered: ended all the same');
+ok($took > 1 && $took < 10, 'not answered: ended all the same');
 
 # nobody is there any more
 
@@ -243,7 +243,7 @@ ok(crlf(open_ws()), 'others are served');
 # ping of ours
 
 $ws = open_ws(uri => '/pings');
-is($ws->recv(2), undef, 'nothing but pings');
+is($ws->recv(1.9) // $ws->recv(1.9), undef, 'nothing but pings');
 cmp_ok(@{$ws->{pings} // []}, '>=', 3, 'pings while idle');
 ok(crlf($ws), 'answered: it lives on');
 
@@ -252,14 +252,14 @@ $ws->{mute} = 1;
 $start = time();
 is(($ws->closed(5))[0], 1006, 'no pong: closed without a word');
 $took = time() - $start;
-ok($took > 0.7 && $took < 2, 'in time');
+ok($took > 1.7 && $took < 8, 'in time');
 is(ims_status()->{counters}{ws_pong_timeout}, 1, 'counted');
 
 # any bytes do in place of a pong
 
 $ws = open_ws(uri => '/pings');
 $ws->{mute} = 1;
-for (1 .. 8) {
+for (1 .. 14) {
     $ws->send("\r\n");
     $ws->recv(0.25);
 }
@@ -276,14 +276,14 @@ for (1 .. 20) {
 }
 is(($ws->closed(3))[0], 1008, 'not registered: closed');
 $took = time() - $start;
-ok($took > 0.8 && $took < 2, 'in time, whatever it sends');
+ok($took > 1.8 && $took < 8, 'in time, whatever it sends');
 is(ims_status()->{counters}{ws_unregistered} - $before, 1, 'counted');
 
 # registered, and then no more
 
 my $c = ImsClient->new(ws => { uri => '/unregistered' });
 $c->registered($core);
-sleep 1.5;
+sleep 2.5;
 ok($c->alive(), 'registered: stays');
 
 $c->send($c->{ua}->register(expires => 0));
@@ -292,7 +292,7 @@ $core->reply($link, $m, 200, 'OK', contact => '');
 is($c->answer()->{status}, 200, 'de-registered');
 $start = time();
 is(($c->{ws}->closed(5))[0], 1008, 'closed after a while');
-cmp_ok(time() - $start, '<', 2.5, 'in time');
+cmp_ok(time() - $start, '<', 8, 'in time');
 
 ###############################################################################
 

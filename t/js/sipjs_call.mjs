@@ -16,14 +16,15 @@ const alice = await SipUser.start({ base, user: 'alice' });
 const bob = await SipUser.start({ base, user: 'bob' });
 
 
-async function media(a, b, seconds = 0.6) {
+async function media(a, b) {
     const before = [received(a), received(b)];
+    let got;
 
-    await sleep(seconds);
+    await until(() => {
+        got = [received(a) - before[0], received(b) - before[1]];
+        return Math.min(...got) >= 10;
+    }, 'packets on both sides');
 
-    const got = [received(a) - before[0], received(b) - before[1]];
-
-    must(Math.min(...got) >= 10, `${got[0]} and ${got[1]} packets`);
     return `${got[0]} and ${got[1]} packets of RTP`;
 }
 

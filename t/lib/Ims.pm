@@ -33,6 +33,7 @@ use IO::Socket::INET;
 use IO::Socket::UNIX;
 use IPC::Open2;
 use IPC::Open3;
+use ImsWait;
 use JSON::PP;
 use MIME::Base64 qw/ encode_base64 encode_base64url decode_base64url /;
 use POSIX qw/ WNOHANG /;
@@ -667,7 +668,7 @@ sub ims_count_log {
 sub ims_wait {
     my ($seconds, $test) = @_;
 
-    my $end = time() + $seconds;
+    my $end = time() + patience($seconds);
 
     while (1) {
         my $rv = $test->();

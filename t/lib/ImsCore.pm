@@ -18,6 +18,10 @@ package ImsCore;
 # While $core->{answers} names a method, requests of it are answered 200 and not
 # told: for probes, which come whenever they come.
 #
+# With once => 1, or while $core->{once} is set, a request that comes again by
+# UDP is answered as before and not told again (RFC 3261 17.2): on a busy
+# machine any may.
+#
 # With tls => { options of IO::Socket::SSL } it takes connections over TLS;
 # connect(PORT, options) opens one.  One that fails is kept as the last error:
 # $core->{tls_error}.
@@ -28,12 +32,13 @@ use warnings;
 use IO::Select;
 use IO::Socket::IP;
 use ImsSip;
+use ImsWait;
 use Socket qw/ getaddrinfo AI_NUMERICHOST SOCK_DGRAM /;
 use Test::Nginx ();
 use Time::HiRes qw/ time /;
 
 
-# %o: host (127.0.0.1, or ::1), tls, udp
+# %o: host (127.0.0.1, or ::1), tls, udp, once
 
 sub new {
     my ($class, $port, %o) = @_;
@@ -46,8 +51,8 @@ sub new {
 
     my $self = bless { listen => $listen, buf => {}, queue => [],
                        port => $port, host => $host, tls => $o{tls},
-                       accepted => 0, sel => IO::Select->new($listen) },
-        $class;
+                       once => $o{once}, told => {}, accepted => 0,
+                       sel => IO::Select->new($listen) }, $class;
 
     if ($o{udp}) {
         $self->{udp} = udp_socket($host, $port);
@@ -81,7 +86,12 @@ sub udp_socket {
 sub request {
     my ($self, $seconds) = @_;
 
-    my $end = time() + ($seconds // 5);
+    return $self->_request(time() + patience($seconds // 5));
+}
+
+
+sub _request {
+    my ($self, $end) = @_;
 
     while (1) {
         while (my $got = shift @{$self->{queue}}) {
@@ -108,7 +118,7 @@ sub request {
 sub silent {
     my ($self, $seconds) = @_;
 
-    my @got = $self->request($seconds // 0.5);
+    my @got = $self->_request(time() + ($seconds // 0.5));
 
     unshift @{$self->{queue}}, \@got if @got;
 
@@ -129,6 +139,10 @@ sub send {
     local $SIG{PIPE} = 'IGNORE';
 
     Test::Nginx::log_out($text);
+
+    if ($self->{once} && $text =~ m{^SIP/2.0 [1-6]}) {
+        $self->{told}{_transaction(sip_parse($text))} = $text;
+    }
 
     return CORE::send($link->{socket}, $text, 0, $link->{to})
         if ref $link eq 'ImsCore::Datagrams';
@@ -213,8 +227,43 @@ sub _datagram {
     my $from = $self->{udp}->recv(my $text, 65536) // return;
 
     Test::Nginx::log_in($text);
-    push @{$self->{queue}}, [sip_parse($text), bless({
-        socket => $self->{udp}, to => $from }, 'ImsCore::Datagrams')];
+
+    my $m = sip_parse($text);
+    my $link = bless { socket => $self->{udp}, to => $from },
+        'ImsCore::Datagrams';
+
+    return if $self->{once} && $self->_again($m, $link);
+
+    push @{$self->{queue}}, [$m, $link];
+}
+
+
+# true for a request that was told before; its answer, if there is one, goes
+# out once more
+
+sub _again {
+    my ($self, $m, $link) = @_;
+
+    return 0 if !$m || $m->{status} || $m->{method} eq 'ACK';
+
+    my $told = $self->{told};
+    my $id = _transaction($m);
+    my $again = exists $told->{$id};
+
+    $self->send($link, $told->{$id}) if $told->{$id};
+    $told->{$id} //= '';
+
+    return $again;
+}
+
+
+sub _transaction {
+    my ($m) = @_;
+
+    my ($branch) = (sip_headers($m, 'Via'))[0] =~ /branch=([^;\s]+)/;
+    my ($method) = sip_header($m, 'CSeq') =~ /(\w+)$/;
+
+    return "$branch $method";
 }
 
 

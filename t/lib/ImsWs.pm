@@ -15,6 +15,7 @@ use warnings;
 use Digest::SHA qw/ sha1_base64 /;
 use IO::Select;
 use IO::Socket::IP;
+use ImsWait;
 use MIME::Base64 qw/ encode_base64 /;
 use Test::Nginx ();
 use Time::HiRes qw/ time /;
@@ -157,7 +158,12 @@ sub ping {
 sub recv {
     my ($self, $seconds) = @_;
 
-    my $end = time() + ($seconds // 5);
+    return $self->_recv(time() + patience($seconds // 5));
+}
+
+
+sub _recv {
+    my ($self, $end) = @_;
 
     while (!$self->{close}) {
         my $f = $self->_next($end) or return undef;
@@ -197,7 +203,7 @@ sub recv {
 sub pong {
     my ($self, $seconds) = @_;
 
-    my $end = time() + ($seconds // 5);
+    my $end = time() + patience($seconds // 5);
     my @kept;
 
     until (@{$self->{pongs} //= []}) {
@@ -217,10 +223,10 @@ sub pong {
 sub closed {
     my ($self, $seconds) = @_;
 
-    my $end = time() + ($seconds // 5);
+    my $end = time() + patience($seconds // 5);
 
     while (!$self->{close} && !$self->{eof} && time() < $end) {
-        $self->recv($end - time());
+        $self->_recv($end);
     }
 
     return @{$self->{close}} if $self->{close};

@@ -416,7 +416,7 @@ sub _gone {
 sub waitforfile {
     my ($self, $file, $pid) = @_;
 
-    return _until(5, sub {
+    return _until(TIMEOUT, sub {
         return 1 if -s $file;
         die "pid $pid left before $file was there\n"
             if $pid && waitpid($pid, WNOHANG) != 0;
@@ -428,7 +428,7 @@ sub waitforfile {
 sub waitforsocket {
     my ($self, $peer) = @_;
 
-    return _until(5, sub {
+    return _until(TIMEOUT, sub {
         IO::Socket::INET->new(Proto => 'tcp', PeerAddr => $peer) ? 1 : 0;
     });
 }
