@@ -113,7 +113,7 @@ is(scalar(grep { is_of($old, $_) } @back), 2, 'new flows at the old binary');
 $_->{ws}->close() for @later, $c;
 ok(ims_wait(8, sub { $core->silent(0.1); !is_nginx($new) }),
     'the second binary left');
-ok(-e "$dir/nginx.pid", 'the first has its pid file');
+ok(ims_wait(5, sub { -s "$dir/nginx.pid" }), 'the first has its pid file');
 is(master('nginx.pid'), $old, 'and is nginx again');
 shift @flows;
 
