@@ -179,11 +179,17 @@ like($text // '', qr/^Retry-After: \d+\r$/m, 'when to come again');
 cmp_ok($took, '>', 1.5, 'tried for a while');
 cmp_ok($took, '<', 8, 'but not for long');
 
-($ws2, $ua2) = client();
-$start = time();
-$ws2->send($ua2->register());
-select undef, undef, undef, 0.3;
-$core = ImsCore->new(port(8060));
+# (once more if this process stood still: the two seconds go on meanwhile)
+
+for (1 .. 5) {
+    ($ws2, $ua2) = client();
+    $start = time();
+    $ws2->send($ua2->register());
+    select undef, undef, undef, 0.3;
+    $core = ImsCore->new(port(8060));
+    last if time() - $start < 0.5;
+    $core->deaf();
+}
 ($m, $link) = $core->request(3);
 ok($m, 'sent as soon as it is back');
 $core->reply($link, $m, 200, 'OK') if $m;
