@@ -30,7 +30,7 @@ my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(13);
 ims_keys($t);
 ims_pool($t, size => 20);
 
-my %o = (http => 'ims_core_probe 1s;',
+my %o = (http => 'ims_core_probe 2s;',
     core => "server 127.0.0.1:8060 max_fails=1 fail_timeout=3s;\n"
           . "server 127.0.0.1:8061 max_fails=1 fail_timeout=3s;");
 
@@ -70,7 +70,7 @@ is("@to", 'a a a a', 'no REGISTER to it');
 
 # it answers again: after its fail_timeout it is one of two
 
-my $end = time() + 6;
+my $end = time() + 9;
 while (time() < $end) {
     answer($a, undef, 0.2);
     answer($b, undef, 0.2);
@@ -81,7 +81,7 @@ like("@to", qr/^(?=.*a).*b/, 'both take REGISTERs');
 
 # one that says 503 is alive, but wants none; meanwhile it may have been silent
 
-$end = time() + 2.5;
+$end = time() + 5;
 while (time() < $end) {
     answer($a, undef, 0.1);
     answer($b, undef, 0.1);
@@ -97,7 +97,11 @@ ok(ims_wait(5, sub {
 @to = map { registered() } 1 .. 4;
 is("@to", 'a a a a', 'and heeded');
 
-is(ims_status()->{counters}{response_unmatched}, 0, 'all answers are known');
+# an answer that comes after all is one to nothing
+
+my $counters = ims_status()->{counters};
+cmp_ok($counters->{response_unmatched}, '<=', $counters->{probe_failed},
+    'answers are known, but late ones');
 
 ###############################################################################
 
@@ -106,7 +110,7 @@ is(ims_status()->{counters}{response_unmatched}, 0, 'all answers are known');
 sub answer {
     my ($core, $until, $seconds) = @_;
 
-    my $end = time() + ($seconds // 6);
+    my $end = time() + ($seconds // 20);
 
     while (time() < $end) {
         return 1 if $until && $until->();
