@@ -72,12 +72,17 @@ for (@held) {
 # an answer of the pool manager that came too late to act on
 
 $t->write_file('slow', '');
-$i = ims_ended($t);
-ok(ims_wait_log($t, qr/\Q$i->{lease}\E is not purged: too late to send/,
-    seconds => 15), 'given out, but too late');
+my $told;
+for (1 .. 3) {
+    $i = ims_ended($t);
+    $told = ims_wait_log($t,
+        qr/\Q$i->{lease}\E is not purged: too late to send/, seconds => 4);
+    last if $told;      # else it was so late that the answer was given up
+}
+ok($told, 'given out, but too late');
 ok($core->silent(1), 'nothing is sent');
 cmp_ok(ims_rest($t, $i), '>', 500, 'it rests');
-is(counters()->{purge_skipped}, 1, 'counted');
+cmp_ok(counters()->{purge_skipped}, '>=', 1, 'counted');
 unlink $slow;
 
 # one that waits for a core that takes nothing: dropped, not sent later

@@ -31,7 +31,7 @@ my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(82);
 
 $t->todo_alerts();
 
-my %pools = (short => 10, long => 1800, brief => 64);
+my %pools = (short => 10, long => 1800, brief => 72);
 my $dir = $t->testdir();
 
 ims_keys($t);
@@ -78,7 +78,7 @@ $t->write_file_expand('nginx.conf', ims_conf($t, lease_check => '60s',
         location = /ims/lapse {
             ims_pass              core;
             ims_accept_issuer     site;
-            ims_register_timeout  1s;
+            ims_register_timeout  3s;
         }
     END
 $t->run();
@@ -132,14 +132,17 @@ ok($c->alive(), 'the flow stays');
 # time goes by, and a renewal gives it back
 
 $c = client('brief');
-like(asked($c, expires => 600), qr/^6[12] /, 'room of a fresh lease');
-sleep 1;
-like(asked($c, expires => 600), qr/^6[01] /, 'less after a while');
-sleep 3;
+my ($room) = split ' ', asked($c, expires => 600);
+ok($room >= 65 && $room <= 70, 'room of a fresh lease');
+sleep 1.1;
+($x) = split ' ', asked($c, expires => 600);
+ok($x < $room && $x >= 60, 'less after a while');
+sleep 11;
 $c->send($c->{ua}->register());
 is($c->answer()->{status}, 401, 'too little');
 $c->renew();
-like(asked($c, expires => 600), qr/^6[12] /, 'renewed: as much as before');
+($x) = split ' ', asked($c, expires => 600);
+ok($x >= 65 && $x <= 70, 'renewed: as much as before');
 
 # what the client is told
 
@@ -302,12 +305,12 @@ is($c->answer()->{status}, 200, 'P-Associated-URI that nobody has');
 
 $c = client('web', '/ims/lapse');
 my $start = time();
-is(told($c, 300, 2), 2, 'registered for 2 s');
+is(told($c, 300, 5), 5, 'registered for 5 s');
 sleep 1.2;
 $c->send($c->{ua}->request('OPTIONS'));
 answer_all($core->request(0.2));
 ok(($c->answer(0.3) // { status => 403 })->{status} != 403, 'registered');
-sleep $start + 2.2 - time();
+sleep 6 - (time() - $start < 6 ? time() - $start : 6);
 $c->send($c->{ua}->request('OPTIONS'));
 is(($c->answer() // {})->{status}, 403, 'registered no more');
 is(($c->{ws}->closed(5))[0], 1008, 'closed like one that never was');
