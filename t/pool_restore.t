@@ -36,8 +36,11 @@ ims_keys($t);
 my $pid = ims_pool($t, size => 40, args => [ qw/ --ttl 600 --ttl-max 700
     --delay 2 --margin 3 --purge on / ]);
 
+# purged by hand here
+
 $t->write_file_expand('nginx.conf',
-    ims_conf($t, workers => 2, lease_check => '200ms', grace => '60s'));
+    ims_conf($t, workers => 2, lease_check => '200ms', grace => '60s',
+    http => 'ims_purge off;'));
 $t->run();
 
 ###############################################################################
