@@ -88,10 +88,8 @@ is($traffic->closed(), 0, 'no flow is closed');
 # the flows of it end, one goes after the other, so that another upgrade can
 # follow
 
-my %leaves = map { $_ => 1 } ports_of($new);
-my @stay = grep { !$leaves{$_->{ws}{s}->sockport()} } $traffic->flows();
-my %gone = map { $_ => 1 } $traffic->flows();
-delete $gone{$_} for @stay;
+my %gone = map { $_ => 1 } flows_of($new);
+my @stay = grep { !$gone{$_} } $traffic->flows();
 is(scalar @stay, FLOWS - FLOWS / 4, 'flows of the old binary');
 $_->{ws}->close() for grep { $gone{$_} } $traffic->flows();
 @{$traffic->{flows}} = @stay;
@@ -192,16 +190,23 @@ sub workers {
 }
 
 
-# ports of clients whose connections are with workers of that master
+# flows whose connections are with workers of that master; ss may miss one while
+# processes come and go, so it is asked until it has told of all
 
-sub ports_of {
+sub flows_of {
     my ($master) = @_;
 
     my %worker = map { $_ => 1 } workers($master);
-    my (undef, $out) = ims_run('ss', '-Htnp');
+    my %pid;
 
-    return map { /:(\d+)\s+users:.*"nginx",pid=(\d+)/ && $worker{$2} ? $1 : () }
-        split /\n/, $out;
+    ims_wait(10, sub {
+        my (undef, $out) = ims_run('ss', '-Htnp');
+        $pid{$1} = $2 while $out =~ /:(\d+)\s+users:.*"nginx",pid=(\d+)/g;
+        !grep { !$pid{$_->{ws}{s}->sockport()} } $traffic->flows();
+    });
+
+    return grep { $worker{$pid{$_->{ws}{s}->sockport()} // 0} }
+        $traffic->flows();
 }
 
 ###############################################################################

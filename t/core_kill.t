@@ -51,7 +51,7 @@ for (1 .. 20) {
     ($ws, $ua) = client();
     $ws->send($ua->register());
     ($m, $link) = $core->request();
-    $dead = owner_of($link);
+    $dead = ims_owner($link);
     last if $dead;
 }
 kill 'KILL', $dead;
@@ -114,18 +114,6 @@ sub status {
 
 
 sub counters { return ims_status()->{counters} }
-
-
-# the worker at the other end of a link
-
-sub owner_of {
-    my ($s) = @_;
-
-    my $port = $s->peerport();
-    my $out = `ss -Htnp sport = :$port 2>/dev/null`;
-
-    return $out =~ /"nginx",pid=(\d+)/ ? $1 : undef;
-}
 
 
 sub dead {

@@ -85,7 +85,7 @@ isnt($reply->{json}{lease}, $id->{lease}, 'by another lease');
 $i = ims_ended($t);
 ($m, $link) = $core->request(10);
 ok(ims_star($m), 'sent by a worker');
-my ($dead) = owner_of($link);
+my ($dead) = ims_owner($link);
 kill 'KILL', $dead;
 ok(ims_wait_log($t, qr/worker process $dead exited on signal 9/), 'killed');
 ok($core->silent(2.5), 'those that live do not ask again');
@@ -210,16 +210,5 @@ sub star_of {
     return;
 }
 
-
-# the process at the other end of a link of the core's
-
-sub owner_of {
-    my ($l) = @_;
-
-    my $port = $l->peerport();
-    my (undef, $out) = ims_run('ss', '-Htnp', "sport = :$port");
-
-    return $out =~ /pid=(\d+)/ ? $1 : undef;
-}
 
 ###############################################################################

@@ -300,12 +300,7 @@ sub two_workers {
 # the worker that serves a client
 
 sub owner {
-    my ($c) = @_;
-
-    my $port = $c->{ws}{s}->sockport();
-    my $out = `ss -Htnp dport = :$port 2>/dev/null`;
-
-    return $out =~ /"nginx",pid=(\d+)/ ? $1 : undef;
+    return ims_owner($_[0]{ws}{s});
 }
 
 

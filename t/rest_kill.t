@@ -62,7 +62,7 @@ my $expires = $m ? sip_header($m, 'Expires') : 0;
 
 ok($expires > 0 && $expires < TTL, 'REGISTER cut to the lease');
 
-my $dead = owner_of($link);
+my $dead = ims_owner($link);
 ok($dead, 'the worker that sent it');
 kill 'KILL', $dead;
 ok(ims_wait_log($t, qr/worker process $dead exited on signal 9/), 'is killed');
@@ -119,16 +119,5 @@ sub release {
         cookie => $c->{cookie}, query => "lease=$c->{id}{lease}");
 }
 
-
-# the worker at the other end of a link
-
-sub owner_of {
-    my ($s) = @_;
-
-    my $port = $s->peerport();
-    my $out = `ss -Htnp sport = :$port 2>/dev/null`;
-
-    return $out =~ /"nginx",pid=(\d+)/ ? $1 : undef;
-}
 
 ###############################################################################

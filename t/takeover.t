@@ -267,9 +267,10 @@ $core->reply($link, $m, 200, 'OK', contact => '') if $m;
 
 my @flows = map { ImsClient->new() } 1 .. 8;
 my %slot = map { $_ => path($_) } @flows;
-my $dead = owner($flows[0]);
-my @lost = grep { owner($_) == $dead } @flows;
-my @kept = grep { owner($_) != $dead } @flows;
+my %owner = map { $_ => owner($_) } @flows;
+my $dead = $owner{$flows[0]};
+my @lost = grep { $owner{$_} == $dead } @flows;
+my @kept = grep { $owner{$_} != $dead } @flows;
 my $back = shift @lost;
 
 kill 'KILL', $dead;
@@ -314,12 +315,7 @@ sub path {
 # the worker that serves a client
 
 sub owner {
-    my ($c) = @_;
-
-    my $port = $c->{ws}{s}->sockport();
-    my $out = `ss -Htnp dport = :$port 2>/dev/null`;
-
-    return $out =~ /"nginx",pid=(\d+)/ ? $1 : 0;
+    return ims_owner($_[0]{ws}{s});
 }
 
 

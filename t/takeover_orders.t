@@ -153,14 +153,7 @@ sub connect_at {
 }
 
 
-sub owner {
-    my ($ws) = @_;
-
-    my $port = $ws->{s}->sockport();
-    my $out = `ss -Htnp dport = :$port 2>/dev/null`;
-
-    return $out =~ /"nginx",pid=(\d+)/ ? $1 : 0;
-}
+sub owner { return ims_owner($_[0]{s}) }
 
 
 # the next REGISTER of a client; what the edge takes back is put aside

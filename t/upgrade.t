@@ -224,9 +224,7 @@ sub flows {
 sub is_of {
     my ($master, $c) = @_;
 
-    my $port = $c->{ws}{s}->sockport();
-    my ($out) = (ims_run('ss', '-Htnp', "dport = :$port"))[1];
-    my ($pid) = $out =~ /"nginx",pid=(\d+)/ or return 0;
+    my $pid = ims_owner($c->{ws}{s}) // return 0;
 
     return scalar grep { $_ == $pid } workers($master);
 }

@@ -48,7 +48,7 @@ our @EXPORT = qw/
     ims_pool ims_pool_start ims_poolctl ims_core ims_core_rpc
     ims_udp_port ims_core_bindings ims_core_log ims_identity ims_jwt ims_claims
     ims_status ims_wait_log ims_count_log ims_run ims_spawn ims_kill ims_wait
-    ims_left
+    ims_owner ims_left
 /;
 
 BEGIN {
@@ -728,6 +728,25 @@ sub ims_spawn {
     unlink $note;
 
     return $pid;
+}
+
+
+# The nginx process at the other end of a connection of ours; undef if there is
+# none. ss finds it in /proc, and may miss it while processes come and go.
+
+sub ims_owner {
+    my ($socket) = @_;
+
+    my $filter = 'sport = :' . $socket->peerport() . ' and dport = :'
+                 . $socket->sockport();
+
+    for (1 .. 10) {
+        my (undef, $out) = ims_run('ss', '-Htnp', $filter);
+        return $1 if $out =~ /"nginx",pid=(\d+)/;
+        sleep 0.05;
+    }
+
+    return undef;
 }
 
 
