@@ -24,7 +24,7 @@ select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
 my $t = Test::Nginx->new()->has(qw/http rewrite/)->has_daemon('openssl')
-    ->has_daemon('kamailio')->plan(27);
+    ->has_daemon('kamailio')->plan(33);
 
 $t->write_file_expand('nginx.conf', <<"EOF");
 
@@ -133,6 +133,26 @@ my $d = $t->testdir();
 my $jwt = ims_jwt({ alg => 'ES256' }, { sub => 'x' }, "$d/site.key.pem");
 is(length((split /\./, $jwt)[2]), 86, 'raw signature of 64 bytes');
 is(ims_claims($jwt)->{sub}, 'x', 'claims');
+
+# a test that fails or dies tells what nginx said last, one that passes does not
+
+for (['is(1, 2)', 1], ['die "oh"', 1], ['is(1, 1)', 0]) {
+    my ($code, $tells) = @$_;
+
+    $t->write_file('told.t', <<"    EOF");
+        use Test::More;
+        use lib '$Ims::ROOT/t/lib';
+        use Test::Nginx;
+        my \$t = Test::Nginx->new()->plan(1);
+        \$t->write_file('error.log', "1 [warn] said\\n2 [debug] not said\\n");
+        $code;
+    EOF
+
+    my (undef, $out) = ims_run($^X, "$d/told.t");
+    is($out =~ /^# \S+told.t: end of error.log:\n# 1 \[warn\] said$/m ? 1 : 0,
+        $tells, "$code: the end of the log");
+    unlike($out, qr/not said/, "$code: not all of it");
+}
 
 ###############################################################################
 
