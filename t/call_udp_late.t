@@ -55,11 +55,14 @@ is($invite->{method}, 'INVITE', 'INVITE');
 is(ref $link, 'ImsCore::Datagrams', 'by UDP');
 
 my ($same, $m) = (0);
-while (time() - $since < 31.9 && (($m) = $core->request(32 - time() + $since)))
-{
+while (time() - $since < 31.9) {
+    ($m) = $core->request(0.4) or next;
     $same++ if $m->{text} eq $invite->{text};
 }
-is($same, 6, 'and six more');
+
+# the last one leaves half a second before the end, if the worker has its turn
+
+ok($same == 6 || $same == 5, 'and six more') or diag $same;
 
 my $answer = $c->answer(5);
 is($answer ? $answer->{status} : 'nothing', 408, 'then 408');
