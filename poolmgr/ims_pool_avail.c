@@ -245,7 +245,11 @@ ims_pool_avail_back(ims_pool_writer_t *w, const ims_pool_heads_t *heads)
 }
 
 
-/* with nothing to give: when the first row's record has rested */
+/*
+ * With nothing to give: when the first record has rested.  A row's time is a
+ * lower bound, so that the first row's record may rest for long and the next
+ * one's not: until the rows are later than the best of their records.
+ */
 
 static int
 ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
@@ -253,12 +257,14 @@ ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
     int               rc;
     MDB_val           k, v;
     uint8_t           key[IMS_POOL_AVAIL_KEY];
-    uint64_t          s;
+    uint64_t          first, s;
+    unsigned          n;
     MDB_cursor       *cursor;
     ims_pool_rec_t    rec;
     ims_pool_avail_t  a;
 
     *retry_s = IMS_POOL_RETRY_S;
+    first = IMS_POOL_NEVER;
 
     rc = mdb_cursor_open(w->txn, w->dbi[IMS_POOL_T_AVAIL], &cursor);
     if (rc != 0) {
@@ -273,17 +279,30 @@ ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
     k.mv_size = sizeof(key);
     k.mv_data = key;
 
-    rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+    for (n = 0; n < IMS_POOL_HEADS; n++) {
 
-    if (rc == 0 && ims_pool_avail_parse(&k, &a) && a.pool == pool
-        && a.time != IMS_POOL_NEVER
-        && ims_pool_w_rec(w, a.ident, &rec) == IMS_POOL_OK)
-    {
-        s = rec.rest > w->now ? (rec.rest - w->now + 999) / 1000 : 1;
-        *retry_s = s < UINT32_MAX ? (uint32_t) s : UINT32_MAX;
+        rc = mdb_cursor_get(cursor, &k, &v, n ? MDB_NEXT : MDB_SET_RANGE);
+
+        if (rc != 0 || !ims_pool_avail_parse(&k, &a) || a.pool != pool
+            || a.time >= first)
+        {
+            break;
+        }
+
+        if (ims_pool_w_rec(w, a.ident, &rec) == IMS_POOL_OK
+            && !(rec.flags & (IMS_POOL_F_OFF|IMS_POOL_F_SHUT))
+            && rec.rest < first)
+        {
+            first = rec.rest;
+        }
     }
 
     mdb_cursor_close(cursor);
+
+    if (first != IMS_POOL_NEVER) {
+        s = first > w->now ? (first - w->now + 999) / 1000 : 1;
+        *retry_s = s < UINT32_MAX ? (uint32_t) s : UINT32_MAX;
+    }
 
     return IMS_POOL_EXHAUSTED;
 }

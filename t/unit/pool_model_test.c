@@ -274,9 +274,9 @@ op_acquire(run_t *r)
     int               rc;
     m_t              *m = &r->m;
     char              buf[32];
-    bool              free_one, fits, back;
+    bool              free_one, back;
     uint32_t          user;
-    uint64_t          sid;
+    uint64_t          sid, first;
     unsigned          k;
     m_ident_t        *i, *old;
     ims_pool_who_t    w;
@@ -302,9 +302,14 @@ op_acquire(run_t *r)
         return;
     }
 
-    for (k = 0, free_one = false, fits = g.retry_s == 60; k < IDENTS; k++) {
+    for (k = 0, free_one = false, first = UINT64_MAX; k < IDENTS; k++) {
         free_one |= m_free(m, &m->id[k], user);
-        fits |= (m->id[k].rest - m->now + 999) / 1000 == g.retry_s;
+
+        if (!m->id[k].off && !m->id[k].closing && m->id[k].rest > m->now
+            && m->id[k].rest < first)
+        {
+            first = m->id[k].rest;
+        }
     }
 
     back = i != NULL && !i->off && !i->closing && !i->barred;
@@ -339,7 +344,8 @@ op_acquire(run_t *r)
 
         if (!free_one) {
             assert_int_equal(rc, IMS_POOL_EXHAUSTED);
-            assert_true(fits);
+            assert_int_equal(g.retry_s, first == UINT64_MAX ? 60
+                             : (first - m->now + 999) / 1000);
             r->count[3]++;
             return;
         }

@@ -385,6 +385,41 @@ test_line_1_3(void **state)
 }
 
 
+/* the first row's record was renewed: the next one's rests for less */
+
+static void
+test_exhausted_tells_the_first(void **state)
+{
+    fixture_t         f;
+    ims_pool_grant_t  a, b, c;
+
+    (void) state;
+
+    fixture_pool(&f, 2);
+
+    assert_int_equal(acquire(&f, "alice", 1, &a), IMS_POOL_OK);
+    f.v.boottime += 1000;
+    assert_int_equal(acquire(&f, "bob", 2, &b), IMS_POOL_OK);
+    f.v.boottime += TTL / 2;
+    assert_int_equal(acquire(&f, "alice", 1, &a), IMS_POOL_OK);
+    assert_int_equal(a.how, IMS_POOL_SAME);
+
+    assert_int_equal(acquire(&f, "carol", 3, &c), IMS_POOL_EXHAUSTED);
+    assert_int_equal(c.retry_s, (TTL - TTL / 2 + LINGER) / 1000);
+
+    /* a second before it is hers, nothing is; and then it is */
+
+    f.v.boottime += TTL - TTL / 2 + LINGER - 1000;
+    assert_int_equal(acquire(&f, "carol", 3, &c), IMS_POOL_EXHAUSTED);
+    assert_int_equal(c.retry_s, 1);
+    f.v.boottime += 1000;
+    assert_int_equal(acquire(&f, "carol", 3, &c), IMS_POOL_OK);
+    assert_int_equal(c.ident, b.ident);
+
+    fixture_end(&f);
+}
+
+
 static void
 test_line_2(void **state)
 {
@@ -1642,6 +1677,7 @@ main(void)
         cmocka_unit_test(test_interrupted_first_start),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_line_1_3),
+        cmocka_unit_test(test_exhausted_tells_the_first),
         cmocka_unit_test(test_line_2),
         cmocka_unit_test(test_line_4_5),
         cmocka_unit_test(test_line_6),
