@@ -243,7 +243,12 @@ ok(crlf(open_ws()), 'others are served');
 # ping of ours
 
 $ws = open_ws(uri => '/pings');
-is($ws->recv(1.9) // $ws->recv(1.9), undef, 'nothing but pings');
+$text = undef;
+for (1 .. 15) {
+    $text //= $ws->recv(1);
+    last if @{$ws->{pings} // []} >= 3;
+}
+is($text, undef, 'nothing but pings');
 cmp_ok(@{$ws->{pings} // []}, '>=', 3, 'pings while idle');
 ok(crlf($ws), 'answered: it lives on');
 
