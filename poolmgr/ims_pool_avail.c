@@ -13,6 +13,7 @@
 
 
 #define IMS_POOL_HEADS       64     /* rows looked at in one go */
+#define IMS_POOL_FIRST       16     /* of those that rest, to tell the first */
 #define IMS_POOL_ROUNDS      64     /* goes of one command */
 #define IMS_POOL_RETRY_S     60     /* nothing in the pool at all */
 
@@ -248,7 +249,9 @@ ims_pool_avail_back(ims_pool_writer_t *w, const ims_pool_heads_t *heads)
 /*
  * With nothing to give: when the first record has rested.  A row's time is a
  * lower bound, so that the first row's record may rest for long and the next
- * one's not: until the rows are later than the best of their records.
+ * one's not: until the rows are later than the best of their records.  Not
+ * more than some of them, as whoever is refused may ask often: then nobody is
+ * told too little, and hardly ever much too much.
  */
 
 static int
@@ -279,7 +282,7 @@ ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
     k.mv_size = sizeof(key);
     k.mv_data = key;
 
-    for (n = 0; n < IMS_POOL_HEADS; n++) {
+    for (n = 0; n < IMS_POOL_FIRST; n++) {
 
         rc = mdb_cursor_get(cursor, &k, &v, n ? MDB_NEXT : MDB_SET_RANGE);
 

@@ -23,11 +23,11 @@
 #if defined(__SANITIZE_ADDRESS__)
 #define WORLDS    12
 #define NEW       0
-#define TRIES     20
+#define TRIES     60
 #else
 #define WORLDS    50
 #define NEW       2
-#define TRIES     60
+#define TRIES     200
 #endif
 
 #define STEPS     20000
@@ -38,20 +38,20 @@
  * changed since has other runs: then they are looked for.
  */
 static const uint64_t  hint[MU_COUNT] = {
-    [MU_REPLAY_NO_LIVE] = 10,
-    [MU_REPLAY_NO_LINES] = 14,
-    [MU_REPLAY_RETURN] = 5,
-    [MU_NO_CORE_MIN] = 10,
+    [MU_REPLAY_NO_LIVE] = 5,
+    [MU_REPLAY_NO_LINES] = 41,
+    [MU_REPLAY_RETURN] = 2,
+    [MU_NO_CORE_MIN] = 49,
     [MU_NO_LEASE_ID] = 3,
     [MU_WALL_CLOCK] = 5,
-    [MU_LATE_WRITE] = 7,
+    [MU_LATE_WRITE] = 8,
     [MU_RESEND_ANY_TIME] = 4,
-    [MU_OTHERS_ANY_D] = 28,
-    [MU_DELAY_OF_POOL] = 22,
+    [MU_OTHERS_ANY_D] = 68,
+    [MU_DELAY_OF_POOL] = 149,
     [MU_NO_SECOND_LOOK] = 3,
     [MU_NO_FOREIGN] = 3,
-    [MU_NO_FLOW_END] = 6,
-    [MU_ANSWER_ENTERS] = 37,
+    [MU_NO_FLOW_END] = 8,
+    [MU_ANSWER_ENTERS] = 19,
     [MU_DEREG_NEWER] = 4,
 };
 
