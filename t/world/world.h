@@ -292,6 +292,8 @@ typedef struct {
 
     /* the latest moment until which each user's bindings may live */
     uint64_t   rest_us[WORLD_USERS];
+    uint64_t   promised_us;         /* the latest of all its leases */
+    uint64_t   latest_us;           /* no record of it rests for longer */
 
     binding_t  binding[WORLD_BINDINGS];
 } identity_t;

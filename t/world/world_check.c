@@ -347,6 +347,18 @@ check_granted(world_t *w, const pm_cmd_t *c, bool ending)
         id->rest_us[gl->user] = rest;
     }
 
+    /* a lease that was ended before its time has promised what it had */
+
+    if (id->promised_us < gl->end_us) {
+        id->promised_us = gl->end_us;
+    }
+
+    rest = id->promised_us + (w->pool_delay + w->pool_margin) * MS;
+
+    if (id->latest_us < rest) {
+        id->latest_us = rest;
+    }
+
     TRACE(w, "pool: %s is user %u's, lease %llx, sid %llx, for %llu ms (%s)",
           id->impi, gl->user, (unsigned long long) gl->lease,
           (unsigned long long) c->sid, (unsigned long long) (c->end - c->now),
@@ -413,6 +425,10 @@ check_reported(world_t *w, const pm_cmd_t *c)
     if (id->rest_us[id->now->user] < rest) {
         id->rest_us[id->now->user] = rest;
     }
+
+    if (id->latest_us < rest) {
+        id->latest_us = rest;
+    }
 }
 
 
@@ -447,6 +463,9 @@ check_purged(world_t *w, const pm_cmd_t *c)
             id->rest_us[u] = w->now_us + w->pool_margin * MS;
         }
     }
+
+    id->promised_us = w->now_us;
+    id->latest_us = w->now_us + w->pool_margin * MS;
 
     TRACE(w, "pool: %s is purged", id->impi);
 }
@@ -769,6 +788,9 @@ check_reboot(world_t *w)
     }
 
     for (i = 0; i < w->config.idents; i++) {
+        w->identity[i].promised_us += (uint64_t) shift * MS;
+        w->identity[i].latest_us += (uint64_t) shift * MS;
+
         for (u = 0; u < WORLD_USERS; u++) {
             if (w->identity[i].rest_us[u]) {
                 w->identity[i].rest_us[u] += (uint64_t) shift * MS;
@@ -1119,7 +1141,7 @@ check_deregister(world_t *w, uint32_t slot, const ims_flow_data_t *d)
     }
 
     if (w->now_us + w->config.delay_us
-        >= w->identity[gl->index].rest_us[gl->user] + SLACK)
+        >= w->identity[gl->index].latest_us + SLACK)
     {
         world_fail(w, "ours", "the edge de-registers for lease %llx in the "
                    "last D of its rest", (unsigned long long) d->lease);
