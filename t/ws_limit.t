@@ -86,8 +86,7 @@ ok(ims_wait_log($t, qr/registered, lease.*client: 192\.0\.2\.77/),
 
 # a second time, over the memory that the request had
 
-$c->send($c->{ua}->register());
-($m) = $core->request();
+($m, $link, $answer) = $c->registered($core);
 like((sip_headers($m, 'Via'))[1], qr/;received=192\.0\.2\.77/, 'kept');
 
 ###############################################################################
