@@ -35,6 +35,8 @@ static void ims_pool_avail_judge(ims_pool_writer_t *w,
     ims_pool_heads_t *heads);
 static int ims_pool_avail_back(ims_pool_writer_t *w,
     const ims_pool_heads_t *heads);
+static int ims_pool_avail_first(ims_pool_writer_t *w, uint32_t pool,
+    uint64_t *first);
 static int ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool,
     uint32_t *retry_s);
 
@@ -247,27 +249,25 @@ ims_pool_avail_back(ims_pool_writer_t *w, const ims_pool_heads_t *heads)
 
 
 /*
- * With nothing to give: when the first record has rested.  A row's time is a
- * lower bound, so that the first row's record may rest for long and the next
- * one's not: until the rows are later than the best of their records.  Not
- * more than some of them, as whoever is refused may ask often: then nobody is
- * told too little, and hardly ever much too much.
+ * When the first record that rests has rested, IMS_POOL_NEVER if none does.  A
+ * row's time is a lower bound, so that the first row's record may rest for long
+ * and the next one's not: until the rows are later than the best of their
+ * records.  Not more than some of them, as whoever is refused may ask often:
+ * then nobody is told too little, and hardly ever much too much.
  */
 
 static int
-ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
+ims_pool_avail_first(ims_pool_writer_t *w, uint32_t pool, uint64_t *first)
 {
     int               rc;
     MDB_val           k, v;
     uint8_t           key[IMS_POOL_AVAIL_KEY];
-    uint64_t          first, s;
     unsigned          n;
     MDB_cursor       *cursor;
     ims_pool_rec_t    rec;
     ims_pool_avail_t  a;
 
-    *retry_s = IMS_POOL_RETRY_S;
-    first = IMS_POOL_NEVER;
+    *first = IMS_POOL_NEVER;
 
     rc = mdb_cursor_open(w->txn, w->dbi[IMS_POOL_T_AVAIL], &cursor);
     if (rc != 0) {
@@ -287,25 +287,49 @@ ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
         rc = mdb_cursor_get(cursor, &k, &v, n ? MDB_NEXT : MDB_SET_RANGE);
 
         if (rc != 0 || !ims_pool_avail_parse(&k, &a) || a.pool != pool
-            || a.time >= first)
+            || a.time >= *first)
         {
             break;
         }
 
         if (ims_pool_w_rec(w, a.ident, &rec) == IMS_POOL_OK
             && !(rec.flags & (IMS_POOL_F_OFF|IMS_POOL_F_SHUT))
-            && rec.rest < first)
+            && rec.rest < *first)
         {
-            first = rec.rest;
+            *first = rec.rest;
         }
     }
 
     mdb_cursor_close(cursor);
 
-    if (first != IMS_POOL_NEVER) {
-        s = first > w->now ? (first - w->now + 999) / 1000 : 1;
-        *retry_s = s < UINT32_MAX ? (uint32_t) s : UINT32_MAX;
+    if (rc != 0 && rc != MDB_NOTFOUND) {
+        return ims_pool_w_fail(w, rc);
     }
+
+    return IMS_POOL_OK;
+}
+
+
+/* with nothing to give: in how many seconds there may be something */
+
+static int
+ims_pool_avail_retry(ims_pool_writer_t *w, uint32_t pool, uint32_t *retry_s)
+{
+    int       rc;
+    uint64_t  first, s;
+
+    rc = ims_pool_avail_first(w, pool, &first);
+    if (rc != IMS_POOL_OK) {
+        return rc;
+    }
+
+    if (first == IMS_POOL_NEVER) {
+        *retry_s = IMS_POOL_RETRY_S;
+        return IMS_POOL_EXHAUSTED;
+    }
+
+    s = first > w->now ? (first - w->now + 999) / 1000 : 1;
+    *retry_s = s < UINT32_MAX ? (uint32_t) s : UINT32_MAX;
 
     return IMS_POOL_EXHAUSTED;
 }
