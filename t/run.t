@@ -129,7 +129,7 @@ SKIP: {
         'started by the environment') or diag(slurp($log));
 }
 
-is(ims_status()->{workers}, 1, 'workers');
+ok(ims_wait(5, sub { ims_status()->{workers} == 1 }), 'workers');
 is_deeply([map { ims_identity(user => 'u', origin => $_)->{status} }
         'https://a.example', 'http://b.example:81',
         "http://localhost:$http"], [200, 200, 403], 'origins');
@@ -149,7 +149,7 @@ ok(gone(), 'all of it');
     'http://b.example:81', '--workers', 3);
 ok(ims_wait(20, sub { slurp($log) =~ /Ctrl-C stops it/ }),
     'started by options') or diag(slurp($log));
-is(ims_status()->{workers}, 3, 'workers');
+ok(ims_wait(5, sub { ims_status()->{workers} == 3 }), 'workers');
 is_deeply([map { ims_identity(user => 'u', origin => $_)->{status} }
         'https://a.example', 'http://b.example:81',
         "http://localhost:$http"], [200, 200, 403], 'origins');
