@@ -81,18 +81,17 @@ is(join(',', @ways), join(',', ($ways[0]) x 6),
 
 # backup: the first try finds that nobody is there, the next ones know
 
-my @waits;
 my ($way, $took) = timed('backup');
 is($way, 8062, 'backup takes over');
 cmp_ok($took, '>', 1.5, 'after a while');
 
-@waits = map { ($way, $took) = timed('backup'); $took } 1 .. 3;
+my @took = map { ($way, $took) = timed('backup'); $took } 1 .. 3;
 is($way, 8062, 'backup again');
-cmp_ok((sort { $a <=> $b } @waits)[0], '<', 1, 'at once');
+cmp_ok((sort { $a <=> $b } @took)[0], '<', 1, 'at once');
 
 # max_fails=2: two REGISTERs wait, then none does
 
-@waits = ();
+my @waits;
 for (1 .. 10) {
     ($way, $took) = timed('fails');
     push @waits, $took > 1.5 ? 1 : 0;

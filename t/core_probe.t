@@ -25,7 +25,7 @@ use Test::Nginx;
 select STDERR; $| = 1;
 select STDOUT; $| = 1;
 
-my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(13);
+my $t = Test::Nginx->new()->has(qw/http/)->has_daemon('openssl')->plan(14);
 
 ims_keys($t);
 ims_pool($t, size => 20);
@@ -70,22 +70,20 @@ is("@to", 'a a a a', 'no REGISTER to it');
 
 # it answers again: after its fail_timeout it is one of two
 
-my $end = time() + 9;
-while (time() < $end) {
-    answer($a, undef, 0.2);
-    answer($b, undef, 0.2);
-}
+both_answer(5);
+my $before = ims_status()->{counters};
+both_answer(4);
+my $counters = ims_status()->{counters};
+cmp_ok($counters->{response_unmatched} - $before->{response_unmatched}, '<=',
+    $counters->{probe_failed} - $before->{probe_failed},
+    'all answers are known, but late ones');
 is(ims_count_log($t, qr/answers OPTIONS again/), 1, 'its answer is noticed');
 @to = map { registered() } 1 .. 4;
 like("@to", qr/^(?=.*a).*b/, 'both take REGISTERs');
 
 # one that says 503 is alive, but wants none; meanwhile it may have been silent
 
-$end = time() + 5;
-while (time() < $end) {
-    answer($a, undef, 0.1);
-    answer($b, undef, 0.1);
-}
+both_answer(5);
 
 ok(ims_wait(5, sub {
     my ($m, $link) = $b->request(0.1);
@@ -97,13 +95,25 @@ ok(ims_wait(5, sub {
 @to = map { registered() } 1 .. 4;
 is("@to", 'a a a a', 'and heeded');
 
-# an answer that comes after all is one to nothing
-
-my $counters = ims_status()->{counters};
+$counters = ims_status()->{counters};
 cmp_ok($counters->{response_unmatched}, '<=', $counters->{probe_failed},
-    'answers are known, but late ones');
+    'and an answer that comes after all is one to nothing');
 
 ###############################################################################
+
+# what they are asked, for so many seconds
+
+sub both_answer {
+    my ($seconds) = @_;
+
+    my $end = time() + $seconds;
+
+    while (time() < $end) {
+        answer($a, undef, 0.1);
+        answer($b, undef, 0.1);
+    }
+}
+
 
 # answers what a core is asked, until something is true
 

@@ -59,7 +59,7 @@ my ($impi, $impu) = ($h->{impi}, $h->{impu}[0]);
 is_deeply([map { "$_->{reason} $_->{lease}" } @{json('history', '--impu',
 	$impu)}], ["live $lease"], 'a live one');
 cmp_ok(abs($j->[0]{from} / 1000 - $t0), '<', 30, 'from');
-cmp_ok(abs($j->[0]{to} - $j->[0]{from} - 600000), '<', 2000, 'to');
+cmp_ok(abs($j->[0]{to} - $j->[0]{from} - 600000), '<', 5, 'to');
 is_deeply([@{$j->[0]}{qw/ impi impu pool key issuer /}],
 	[$impi, $impu, 'web', 1, 0], 'what');
 
